@@ -1,0 +1,1 @@
+"""The daemon on every node: enrols, verifies itself, reports, supervises programs, drains."""

@@ -1,0 +1,410 @@
+"""nameko made safe, once, for every shell.
+
+Stock nameko trusts the broker to be there; an EPU must outlive it. What is cured here, and
+where: a reply that can't be sent (``_SafeReplies``), a broker that is absent at start
+(``wait_for_broker``, through ``Part``), agent queues that outlive their agent
+(``agent_rpc``), timers that fire late ticks in a burst (``every``), slow reconnects
+(``_PatientConsumer``), publishes that hang on a half-open connection (``Watchdog``).
+Calls between services go through ``agent.rpc_client.ClientPool``, which has deadlines.
+
+Whoever imports this has had ``eventlet.monkey_patch()`` called before anything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import random
+import signal
+import stat
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import amqp.exceptions
+import eventlet
+import yaml
+from eventlet.event import Event as GreenEvent
+from kombu import Connection, Exchange, Producer, Queue
+from kombu.exceptions import KombuError
+from nameko.amqp.publish import Publisher
+from nameko.containers import ServiceContainer
+from nameko.extensions import DependencyProvider, Entrypoint
+from nameko.messaging import Consumer, QueueConsumer
+from nameko.rpc import Responder, Rpc, RpcConsumer, get_rpc_exchange
+
+from agent.messages import EVENTS_EXCHANGE, mask_url
+from agent.watchdog import Watchdog
+
+log = logging.getLogger(__name__)
+
+#: What a queue of an agent looks like; can't be changed on a broker that has such queues.
+AGENT_QUEUE_ARGUMENTS = {"x-expires": 60_000, "x-message-ttl": 15_000}
+
+_CONNECTION_ERRORS = (OSError, amqp.exceptions.AMQPError, KombuError)
+
+
+# ------------------------------------------------------------------ waiting for the broker
+
+
+def wait_for_broker(url: str, pause: tuple[float, float] = (0.5, 2.0)) -> None:
+    """Return once the broker accepts our account. Waits without limit, with jitter.
+
+    A process that gave up instead would be restarted until its supervisor gave up too.
+    """
+    said_at = 0.0
+    while True:
+        try:
+            with Connection(url, connect_timeout=5, transport_options={"max_retries": 0}) as found:
+                found.connect()
+                return
+        except Exception as problem:  # noqa: BLE001 - whatever it is, waiting is the answer
+            if time.monotonic() - said_at > 30 or not said_at:
+                log.warning("waiting for the broker at %s: %s", mask_url(url), _line(problem))
+                said_at = time.monotonic()
+        eventlet.sleep(random.uniform(*pause))
+
+
+# ------------------------------------------------------------------ the watchdog
+
+WATCHDOG_KEY = "epu_watchdog"
+
+
+def _watchdog(config: dict[str, Any]) -> Watchdog:
+    """The process's one watchdog, kept in its nameko config; started on first use."""
+    if WATCHDOG_KEY not in config:
+        config[WATCHDOG_KEY] = Watchdog()
+        eventlet.spawn_n(config[WATCHDOG_KEY].run)
+    found: Watchdog = config[WATCHDOG_KEY]
+    return found
+
+
+# ------------------------------------------------------------------ rpc
+
+
+class _PatientConsumer(QueueConsumer):  # type: ignore[misc]
+    """Reconnects for ever, soon and with jitter, instead of ever more slowly."""
+
+    def establish_connection(self) -> Any:
+        connection = self.connection.clone()
+        while True:
+            try:
+                connection.connect()
+                return connection
+            except Exception as problem:  # noqa: BLE001 - reconnecting is the answer
+                low, high = self.container.config.get("RECONNECT_PAUSE", (0.5, 2.0))
+                pause = random.uniform(low, high)
+                self.on_connection_error(_line(problem), round(pause, 1))
+                eventlet.sleep(pause)
+
+
+class _ReplyPublisher(Publisher):  # type: ignore[misc]
+    use_confirms = False
+    delivery_mode = 1
+    retry_policy = {"max_retries": 1, "interval_start": 0}
+
+
+class _SafeResponder(Responder):  # type: ignore[misc]
+    publisher_cls = _ReplyPublisher
+
+
+class _SafeReplies(RpcConsumer):  # type: ignore[misc]
+    """A reply that can't be sent is lost, not fatal: callers have deadlines and repeat."""
+
+    queue_consumer = _PatientConsumer()
+
+    def handle_result(self, message: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+        config = self.container.config
+        try:
+            if message.properties.get("reply_to"):
+                responder = _SafeResponder(
+                    config["AMQP_URI"], get_rpc_exchange(config), "json", message
+                )
+                with _watchdog(config).watching():
+                    result, exc_info = responder.send_response(result, exc_info)
+        except _CONNECTION_ERRORS as problem:
+            log.warning("a reply could not be sent: %s", _line(problem))
+        with suppress(*_CONNECTION_ERRORS):
+            self.queue_consumer.ack_message(message)
+        return result, exc_info
+
+
+class _SafeRpc(Rpc):  # type: ignore[misc]
+    rpc_consumer = _SafeReplies()
+
+
+class _AgentReplies(_SafeReplies):
+    """The queue of one node's agent: it exists exactly while the agent is connected.
+
+    It is deleted with its last consumer, so the broker knows at once who is gone and a
+    call to a dead agent is UnknownService; requests live 15 s at most, so an agent that
+    returns executes nothing stale. An agent has no right to declare exchanges.
+    """
+
+    queue_consumer = _PatientConsumer()
+    queue: Queue | None
+
+    def setup(self) -> None:
+        if self.queue is None:
+            service = self.container.service_name
+            known = get_rpc_exchange(self.container.config)
+            exchange = Exchange(known.name, type=known.type, durable=True, no_declare=True)
+            self.queue = Queue(
+                f"rpc-{service}",
+                exchange=exchange,
+                routing_key=f"{service}.*",
+                durable=False,
+                auto_delete=True,
+                queue_arguments=AGENT_QUEUE_ARGUMENTS,
+            )
+            self.queue_consumer.register_provider(self)
+            self._registered = True
+
+
+class _AgentRpc(Rpc):  # type: ignore[misc]
+    rpc_consumer = _AgentReplies()
+
+
+rpc = _SafeRpc.decorator
+agent_rpc = _AgentRpc.decorator
+
+
+class _PatientEntrypoint(Consumer):  # type: ignore[misc]
+    queue_consumer = _PatientConsumer()
+
+
+#: ``@consume(queue)``: one call of the method per message of a kombu queue.
+consume = _PatientEntrypoint.decorator
+
+
+# ------------------------------------------------------------------ timers
+
+
+class _SteadyTimer(Entrypoint):  # type: ignore[misc]
+    """Calls its method every ``seconds``; a tick that comes late is skipped, not made up.
+
+    ``seconds`` may be a function of the process's config.
+    """
+
+    def __init__(
+        self, seconds: float | Callable[[dict[str, Any]], float], eager: bool = False, **kwargs: Any
+    ) -> None:
+        self.seconds = seconds
+        self.eager = eager
+        self.should_stop = GreenEvent()
+        self.done = GreenEvent()
+        self.thread: Any = None
+        super().__init__(**kwargs)
+
+    def start(self) -> None:
+        self.thread = self.container.spawn_managed_thread(self._run)
+
+    def stop(self) -> None:
+        self.should_stop.send(True)
+        self.thread.wait()
+
+    def kill(self) -> None:
+        self.thread.kill()
+
+    def _run(self) -> None:
+        period = self.seconds(self.container.config) if callable(self.seconds) else self.seconds
+        due = time.monotonic() + (0 if self.eager else period)
+        while not self._stopped_within(due - time.monotonic()):
+            self.container.spawn_worker(self, (), {}, handle_result=self._finished)
+            self.done.wait()
+            self.done.reset()
+            due = next_tick(due, period, time.monotonic())
+
+    def _stopped_within(self, seconds: float) -> bool:
+        with eventlet.Timeout(max(seconds, 0), exception=False):
+            self.should_stop.wait()
+        return bool(self.should_stop.ready())
+
+    def _finished(self, _context: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+        self.done.send()
+        return result, exc_info
+
+
+every = _SteadyTimer.decorator
+
+
+def next_tick(due: float, period: float, now: float) -> float:
+    """The first tick of the series after ``due`` that is not already past at ``now``."""
+    following = due + period
+    if following >= now:
+        return following
+    missed = int((now - following) / period) + 1
+    return following + missed * period
+
+
+# ------------------------------------------------------------------ parts of a service
+
+
+class Part(DependencyProvider):  # type: ignore[misc]
+    """A plain object, built once from the process's config, injected into every call.
+
+    It is built after the broker answered, so ``nameko run`` waits like our own start does.
+    An object with a ``close`` method is closed when the service stops.
+    """
+
+    def __init__(self, build: Callable[[dict[str, Any]], Any]) -> None:
+        self.build = build
+        self.value: Any = None
+
+    def setup(self) -> None:
+        config = self.container.config
+        wait_for_broker(config["AMQP_URI"])
+        _watchdog(config)
+        # All parts of a process that name the same builder share one object.
+        built = config.setdefault("epu_parts", {})
+        if self.build not in built:
+            built[self.build] = self.build(config)
+        self.value = built[self.build]
+
+    def stop(self) -> None:
+        close = getattr(self.value, "close", None)
+        if close is not None:
+            close()
+
+    def get_dependency(self, worker_ctx: Any) -> Any:
+        return self.value
+
+
+class EventPublisher:
+    """Heartbeats and job events: transient, unconfirmed, expiring; never raises.
+
+    ``publish`` says whether the message was handed to the broker. The connection is made
+    at the first publish and again after an error.
+    """
+
+    def __init__(self, url: str, config: dict[str, Any] | None = None) -> None:
+        self._url = url
+        self._watchdog = _watchdog(config if config is not None else {})
+        self._user = url.partition("://")[2].partition(":")[0]
+        self._connection: Any = None
+        self._producer: Any = None
+        self.failures = 0
+
+    def publish(
+        self, key: str, payload: Any, expiration: float, exchange: str = EVENTS_EXCHANGE
+    ) -> bool:
+        """Send ``payload`` (plain JSON values); the broker drops it after ``expiration`` s."""
+        try:
+            with self._watchdog.watching():
+                self._open()
+                self._producer.publish(
+                    payload,
+                    exchange=exchange,
+                    routing_key=key,
+                    expiration=expiration,
+                    delivery_mode=1,
+                    user_id=self._user,
+                )
+        except _CONNECTION_ERRORS as problem:
+            self.failures += 1
+            if self.failures == 1:
+                log.warning("events can't be sent: %s", _line(problem))
+            self.close()
+            return False
+        self.failures = 0
+        return True
+
+    def _open(self) -> None:
+        if self._producer is not None:
+            return
+        self._connection = Connection(
+            self._url, connect_timeout=5, transport_options={"max_retries": 0}
+        )
+        self._connection.connect()
+        self._connection.connection.transport.sock.settimeout(30)
+        self._producer = Producer(self._connection.channel(), serializer="json", auto_declare=False)
+
+    def close(self) -> None:
+        """Drop the connection."""
+        connection, self._connection, self._producer = self._connection, None, None
+        if connection is not None:
+            with suppress(Exception):
+                connection.close()
+
+
+# ------------------------------------------------------------------ running a process
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A nameko config file. Refuses one that other users can read: it holds a password."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        raise PermissionError(
+            f"{path} can be read by other users (mode {mode:04o}); run: chmod 600 {path}"
+        )
+    found = yaml.safe_load(path.read_text())
+    if not isinstance(found, dict) or "AMQP_URI" not in found:
+        raise ValueError(f"{path} must hold AMQP_URI")
+    return found
+
+
+def run_service(service_class: type, config: dict[str, Any]) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. Waits for the broker by itself."""
+    container = ServiceContainer(service_class, config)
+    stopping = GreenEvent()
+
+    def ask_to_stop(*_: object) -> None:
+        eventlet.spawn_n(lambda: stopping.ready() or stopping.send(0))
+
+    signal.signal(signal.SIGTERM, ask_to_stop)
+    signal.signal(signal.SIGINT, ask_to_stop)
+
+    def serve() -> None:
+        code = 1
+        try:
+            container.start()
+            log.info("serving %s", container.service_name)
+            container.wait()
+            code = 0
+        except Exception:
+            log.exception("%s ended", container.service_name)
+        if not stopping.ready():
+            stopping.send(code)
+
+    eventlet.spawn(serve)
+    code: int = stopping.wait()
+    # A consumer that is waiting for a dead broker never stops by itself.
+    with eventlet.Timeout(5, exception=False):
+        container.stop()
+    return code
+
+
+def set_up_logging(level: str = "INFO") -> None:
+    """Plain lines on stderr; nameko's and kombu's chatter only when it is a warning."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=level,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    for chatty in ("nameko", "kombu", "amqp", "urllib3"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def main(service_class: type | Callable[[Mapping[str, Any]], type]) -> None:
+    """The command line of a service module: ``--config FILE``. Ends the process."""
+    parser = argparse.ArgumentParser(description=f"Run {service_class.__name__}.")
+    parser.add_argument("--config", type=Path, required=True, help="nameko config, mode 0600")
+    options = parser.parse_args()
+    set_up_logging(os.environ.get("EPU_LOG_LEVEL", "INFO"))
+    try:
+        config = read_config(options.config)
+    except (OSError, ValueError, yaml.YAMLError) as problem:
+        sys.exit(f"epu: {problem}")
+    made = service_class if isinstance(service_class, type) else service_class(config)
+    code = run_service(made, config)
+    logging.shutdown()
+    os._exit(code)  # no waiting for the threads of a broker that is gone
+
+
+def _line(problem: BaseException) -> str:
+    text = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+    return mask_url(text) if "://" in text else text

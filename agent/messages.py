@@ -1,0 +1,508 @@
+"""Everything that travels on the bus, as frozen values. PURE.
+
+One module for both directions, owned by the smallest program: the agent. ``agent.wire``
+turns these into plain JSON values and back. Rules of the wire: every message that is sent
+on its own carries ``version``; unknown fields are ignored, missing ones have defaults, so
+an old agent and a new coordinator understand each other.
+
+All times are seconds since the epoch on the *sender's* clock unless the name says ``age``
+(seconds since the thing happened, measured on one clock) or ``timeout``/``interval``
+(durations, seconds).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+WIRE_VERSION = 1
+
+#: For values that people also write in plans: their parser refuses unknown keys.
+STRICT: dict[str, str] = {"extra": "forbid"}
+
+#: Shared topic exchange of heartbeats and job events; declared by the registrar only.
+EVENTS_EXCHANGE = "agent.events"
+#: nameko's exchange for requests and replies.
+RPC_EXCHANGE = "nameko-rpc"
+#: Name under which the sensors service hears itself (see ``Blindness`` in ARCHITECTURE.md).
+LOOPBACK_POOL = "loopback"
+
+
+def agent_service(node_id: str) -> str:
+    """The nameko service name of one node's agent."""
+    return f"agent-{node_id}"
+
+
+def agent_queue(node_id: str) -> str:
+    """The queue that exists exactly while the agent of ``node_id`` is connected."""
+    return f"rpc-{agent_service(node_id)}"
+
+
+def beat_key(pool: str, node_id: str) -> str:
+    """Routing key of a node's heartbeats; pools and node ids never contain a dot."""
+    return f"beat.{pool}.{node_id}"
+
+
+def job_key(pool: str, node_id: str) -> str:
+    """Routing key of the job events of a node's workers."""
+    return f"job.{pool}.{node_id}"
+
+
+class InstanceState(str, Enum):
+    """Where one intended machine is in its life (the table is ``provisioner.lifecycle``)."""
+
+    REQUESTED = "REQUESTED"
+    LAUNCHING = "LAUNCHING"
+    BOOTING = "BOOTING"
+    RUNNING = "RUNNING"
+    BOOT_FAILED = "BOOT_FAILED"
+    DRAINING = "DRAINING"
+    TERMINATING = "TERMINATING"
+    TERMINATED = "TERMINATED"
+    LAUNCH_FAILED = "LAUNCH_FAILED"
+    REJECTED = "REJECTED"
+
+
+#: Launch wanted, not yet usable.
+PENDING_STATES = frozenset(
+    {InstanceState.REQUESTED, InstanceState.LAUNCHING, InstanceState.BOOTING}
+)
+#: No machine behind the record any more, for ever.
+FINAL_STATES = frozenset(
+    {InstanceState.TERMINATED, InstanceState.LAUNCH_FAILED, InstanceState.REJECTED}
+)
+
+
+class HealthStatus(str, Enum):
+    """What the controller judges of a node; never mixed into the state."""
+
+    UNKNOWN = "UNKNOWN"
+    OK = "OK"
+    PROCESS_ERROR = "PROCESS_ERROR"
+    MONITOR_ERROR = "MONITOR_ERROR"
+    OUT_OF_CONTACT = "OUT_OF_CONTACT"
+    MISSING = "MISSING"
+    ZOMBIE = "ZOMBIE"
+
+
+# ------------------------------------------------------------------ broker access
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokerAccount:
+    """One user of the broker. The password never appears in ``repr``."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokerAccess:
+    """Where the broker is and the accounts a program holds for it.
+
+    The content of an ``accounts.json`` (mode 0600): the whole set beside a private broker,
+    a single account on a node.
+    """
+
+    host: str
+    port: int
+    vhost: str
+    accounts: dict[str, BrokerAccount] = field(default_factory=dict)
+    management_url: str | None = None
+    event_exchange: bool = False
+    shared: bool = False
+    version: int = WIRE_VERSION
+
+    def amqp_url(self, account: str) -> str:
+        """The AMQP URL of one account, percent-encoded. Raises KeyError for an unknown one."""
+        who = self.accounts[account]
+        return (
+            f"amqp://{quote(who.user, safe='')}:{quote(who.password, safe='')}"
+            f"@{self.host}:{self.port}/{quote(self.vhost, safe='')}"
+        )
+
+    @property
+    def public_url(self) -> str:
+        """The address without any account, for records and messages to people."""
+        return f"amqp://{self.host}:{self.port}/{quote(self.vhost, safe='')}"
+
+
+# ------------------------------------------------------------------ role of a node
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramSpec:
+    """A program that the node's supervisord keeps running.
+
+    ``worker``: it takes jobs; draining the node stops it with SIGTERM and waits for its
+    end. ``command`` is a list of words, never a shell line.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+
+    command: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    worker: bool = True
+    directory: str | None = None
+    start_seconds: float = 1.0
+    copies: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.command:
+            raise ValueError("command must name a program")
+        if not 1 <= self.copies <= 1000:
+            raise ValueError(f"copies must be between 1 and 1000, not {self.copies}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckSpec:
+    """One readiness check. Exactly one of ``tcp``, ``http``, ``file``, ``run`` is set.
+
+    ``tcp`` is ``host:port``; ``http`` a URL that must answer below 400; ``file`` a path
+    that must exist; ``run`` words of a command that must exit 0.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+
+    tcp: str | None = None
+    http: str | None = None
+    file: str | None = None
+    run: tuple[str, ...] | None = None
+    timeout: float = 30.0
+    interval: float = 0.5
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("tcp", "http", "file", "run") if getattr(self, name)]
+        if len(given) != 1:
+            raise ValueError(f"a check needs exactly one of tcp, http, file, run, not {given}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeRole:
+    """What a node is for: handed out at enrolment, never part of user-data.
+
+    ``busy_file``: path, relative to the node's directory, in which a worker writes
+    ``busy`` or ``idle``; ``work_queues``: queues its account may read.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+
+    programs: dict[str, ProgramSpec] = field(default_factory=dict)
+    checks: tuple[CheckSpec, ...] = ()
+    outputs: dict[str, str] = field(default_factory=dict)
+    work_queues: tuple[str, ...] = ()
+    busy_file: str | None = None
+    heartbeat_interval: float = 10.0
+    drain_timeout: float = 300.0
+
+
+# ------------------------------------------------------------------ enrolment, readiness
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnrolRequest:
+    """``registrar.enrol``: a new node shows its token and a nonce of its own making."""
+
+    token: str = field(repr=False)
+    launch_id: str
+    index: int
+    nonce: str = field(repr=False)
+    hostname: str = ""
+    addresses: tuple[str, ...] = ()
+    agent_version: str = ""
+    version: int = WIRE_VERSION
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnrolAnswer:
+    """What the registrar gives to a node whose token is good."""
+
+    node_id: str
+    run: str
+    pool: str
+    broker: BrokerAccess
+    role: NodeRole
+    version: int = WIRE_VERSION
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadyReport:
+    """``registrar.ready``: the agent verified itself (``ok``) or could not (``problem``)."""
+
+    node_id: str
+    ok: bool
+    outputs: dict[str, str] = field(default_factory=dict)
+    step: str = ""
+    problem: str = ""
+    boot_id: str = ""
+    version: int = WIRE_VERSION
+
+
+# ------------------------------------------------------------------ heartbeats
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessState:
+    """One program as the node's supervisord sees it (its own state words)."""
+
+    name: str
+    state: str
+    pid: int = 0
+    exit_status: int = 0
+    problem: str = ""
+    stderr_tail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heartbeat:
+    """One sign of life. ``sequence`` counts from 1 for each ``boot_id``.
+
+    ``supervisor_ok`` is whether the agent could ask its supervisord; ``busy`` is None
+    where the role names no source; ``figures`` are psutil readings by name.
+    """
+
+    node_id: str
+    pool: str
+    boot_id: str
+    sequence: int
+    sent_at: float
+    ready: bool = False
+    draining: bool = False
+    drained: bool = False
+    busy: bool | None = None
+    supervisor_ok: bool = True
+    processes: tuple[ProcessState, ...] = ()
+    figures: dict[str, float] = field(default_factory=dict)
+    version: int = WIRE_VERSION
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrainAnswer:
+    """Answer of ``agent-<node id>.drain``: level, not edge, so it can be asked again."""
+
+    node_id: str
+    draining: bool
+    drained: bool
+    busy: bool | None = None
+    detail: str = ""
+
+
+# ------------------------------------------------------------------ sensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class SensorReading:
+    """A timed value with a name; ``age`` seconds old when it was answered.
+
+    Queue readings are named ``queue.<name>.ready`` and ``queue.<name>.unacknowledged``.
+    ``sample`` changes whenever the source measured anew.
+    """
+
+    name: str
+    value: float
+    age: float
+    sample: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSigns:
+    """What the sensors service last heard of a node. Ages in seconds, on its clock."""
+
+    node_id: str
+    heard_age: float | None = None
+    presence_lost_age: float | None = None
+    boot_id: str = ""
+    sequence: int = 0
+    ready: bool = False
+    drained: bool = False
+    busy: bool | None = None
+    supervisor_failures: int = 0
+    processes: tuple[ProcessState, ...] = ()
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SensorReport:
+    """``sensors.latest(pool)``.
+
+    ``observing_age``: for how long silence has been meaningful; *negative* while the
+    service is still inside the grace time after a gap. ``blind``: its own loopback beat
+    does not come back, so nothing here may be taken as silence.
+    """
+
+    pool: str
+    observing_age: float
+    blind: bool
+    nodes: dict[str, NodeSigns] = field(default_factory=dict)
+    readings: dict[str, SensorReading] = field(default_factory=dict)
+    presence_source: str = ""
+    version: int = WIRE_VERSION
+
+
+# ------------------------------------------------------------------ provisioner
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceView:
+    """One instance record as the provisioner tells it."""
+
+    node_id: str
+    launch_id: str
+    index: int
+    pool: str
+    cloud: str
+    template: str
+    state: InstanceState
+    wanted_at: float
+    state_since: float
+    reason: str = ""
+    cloud_id: str | None = None
+    addresses: tuple[str, ...] = ()
+    price: float | None = None
+    unique_id: str | None = None
+    variables: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
+    listed: bool = False
+    protected: bool = False
+    retryable: bool = False
+    changed_in: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolSnapshot:
+    """``provisioner.instances(pool, since)``: instances changed after version ``since``.
+
+    ``version`` grows with every change of the pool's instances and is what a command
+    batch is ``based_on``. ``now`` is the provisioner's clock when it answered.
+    """
+
+    pool: str
+    version: int
+    epoch: int
+    now: float
+    enabled: bool = True
+    since: int = 0
+    instances: tuple[InstanceView, ...] = ()
+    wire_version: int = WIRE_VERSION
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchInstances:
+    """Launch ``count`` machines of one kind; node *i* is ``<launch_id>-<i>``."""
+
+    command_id: str
+    launch_id: str
+    count: int
+    cloud: str
+    template: str
+    reason: str
+    role: NodeRole = NodeRole()
+    variables: dict[str, str] = field(default_factory=dict)
+    unique_id: str | None = None
+    boot_timeout: float = 300.0
+    launch_timeout: float = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrainInstance:
+    """Let the node finish its work, then terminate it; force after ``drain_timeout``."""
+
+    command_id: str
+    node_id: str
+    reason: str
+    drain_timeout: float = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CancelDrain:
+    """Take a draining node back."""
+
+    command_id: str
+    node_id: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TerminateInstance:
+    """End the node's machine now."""
+
+    command_id: str
+    node_id: str
+    reason: str
+
+
+Command = LaunchInstances | DrainInstance | CancelDrain | TerminateInstance
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandBatch:
+    """``provisioner.apply``: all of it or nothing, in one transaction.
+
+    Refused with ``conflict`` when the pool changed after ``based_on`` or a newer
+    ``epoch`` was seen; a batch already applied answers the same again.
+    """
+
+    batch_id: str
+    pool: str
+    based_on: int
+    epoch: int
+    launches: tuple[LaunchInstances, ...] = ()
+    drains: tuple[DrainInstance, ...] = ()
+    cancels: tuple[CancelDrain, ...] = ()
+    terminations: tuple[TerminateInstance, ...] = ()
+    version: int = WIRE_VERSION
+
+    @property
+    def commands(self) -> tuple[Command, ...]:
+        return (*self.cancels, *self.terminations, *self.drains, *self.launches)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchAnswer:
+    """``outcome``: applied, repeated, conflict (stale view), superseded (newer epoch)."""
+
+    batch_id: str
+    outcome: str
+    detail: str = ""
+    version: int = WIRE_VERSION
+
+
+# ------------------------------------------------------------------ history
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One line of history: when, who, what, why. ``id`` is ``<source>:<sequence>``."""
+
+    time: float
+    source: str
+    name: str
+    sequence: int = 0
+    actor: str = ""
+    run: str = ""
+    pool: str = ""
+    node: str = ""
+    reason: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return f"{self.source}:{self.sequence}"
+
+
+def mask_url(url: str) -> str:
+    """``url`` with its password replaced by ``***``; anything else is left as it is."""
+    scheme, separator, rest = url.partition("://")
+    account, at, place = rest.rpartition("@")
+    if not separator or not at or ":" not in account:
+        return url
+    return f"{scheme}://{account.split(':', 1)[0]}:***@{place}"
+
+
+def busy_of(signs: Mapping[str, NodeSigns], node_id: str) -> bool | None:
+    """Whether a node's workers said they were busy; None when unknown."""
+    found = signs.get(node_id)
+    return None if found is None else found.busy

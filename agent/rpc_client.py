@@ -1,0 +1,239 @@
+"""A plain kombu client of nameko's RPC wire: deadlines everywhere, no eventlet.
+
+For everything that is not a nameko service: the ``epu`` command, the boot tool, an agent
+that enrols, and, through ClientPool, for calls between the coordinator's services. The
+wire is nameko's own: a JSON body ``{"args", "kwargs"}`` on the topic exchange
+``nameko-rpc`` with key ``<service>.<method>``; the reply comes back on the same exchange
+with a uuid4 as key.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import amqp.exceptions
+from kombu import Connection, Consumer, Exchange, Producer, Queue
+from kombu.exceptions import KombuError
+
+from agent.messages import RPC_EXCHANGE, mask_url
+
+#: Seconds a call may take, connecting included, unless the caller says otherwise.
+DEFAULT_TIMEOUT = 10.0
+
+_CONNECTION_ERRORS = (OSError, amqp.exceptions.AMQPError, KombuError)
+
+
+class CallFailed(Exception):
+    """A call did not bring a result; the subclass says what to do about it."""
+
+
+class BrokerUnreachable(CallFailed):
+    """The broker refused or lost the connection: the call may not have been made at all."""
+
+
+class CallTimeout(CallFailed):
+    """No answer in time. Whether the call was executed is unknown."""
+
+
+class UnknownService(CallFailed):
+    """Nobody serves that name now; the call was not executed."""
+
+
+class RemoteError(CallFailed):
+    """The service answered with an error. ``exc_type`` is its class name."""
+
+    def __init__(self, exc_type: str, value: str) -> None:
+        self.exc_type = exc_type
+        self.value = value
+        super().__init__(f"{exc_type}: {value}" if value else exc_type)
+
+
+class RpcClient:
+    """One connection and one exclusive reply queue; not safe for several threads.
+
+    The connection is made at the first call and again after it was lost. ``amqp_url``
+    never appears in an error but masked.
+    """
+
+    def __init__(self, amqp_url: str, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+        self._url = amqp_url
+        self._timeout = timeout
+        self._connection: Connection | None = None
+        self._producer: Any = None
+        self._reply_key = ""
+        self._replies: dict[str, dict[str, Any]] = {}
+        self._returned: list[Any] = []
+
+    def __enter__(self) -> RpcClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop the connection; the next call makes a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(Exception):
+                connection.close()
+        self._replies.clear()
+
+    def call(
+        self, service: str, method: str, *args: Any, timeout: float | None = None, **kwargs: Any
+    ) -> Any:
+        """The result of ``service.method(*args, **kwargs)``.
+
+        Raises BrokerUnreachable, CallTimeout, UnknownService or RemoteError, never later
+        than ``timeout`` seconds (default: the client's). The request expires with the
+        deadline, so a service that returns later does not execute it.
+        """
+        deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
+        try:
+            self._connect(deadline)
+            correlation_id = self._send(service, method, args, kwargs, deadline)
+            reply = self._wait(service, method, correlation_id, deadline)
+        except CallFailed:
+            raise
+        except amqp.exceptions.AccessRefused as problem:
+            self.close()
+            where = mask_url(self._url)
+            raise BrokerUnreachable(f"the broker at {where} refused: {_text(problem)}") from problem
+        except _CONNECTION_ERRORS as problem:
+            self.close()
+            where = mask_url(self._url)
+            raise BrokerUnreachable(
+                f"the broker at {where} can't be reached: {_text(problem)}"
+            ) from problem
+        error = reply.get("error")
+        if error:
+            raise RemoteError(str(error.get("exc_type", "Error")), str(error.get("value", "")))
+        return reply.get("result")
+
+    def _connect(self, deadline: float) -> None:
+        if self._connection is not None and self._connection.connected:
+            return
+        self.close()
+        connection = Connection(
+            self._url,
+            connect_timeout=_remaining(deadline),
+            transport_options={"confirm_publish": True, "max_retries": 0},
+        )
+        self._connection = connection
+        connection.connect()
+        # Without this a peer that falls silent in mid-handshake of a channel hangs us.
+        connection.connection.transport.sock.settimeout(max(self._timeout, 1.0))
+        self._open(connection.channel())
+
+    def _open(self, channel: Any) -> None:
+        self._reply_key = str(uuid.uuid4())
+        exchange = Exchange(RPC_EXCHANGE, type="topic", durable=True, no_declare=True)
+        # Server-named and exclusive: an account needs no more than the right to own such
+        # a queue, and nobody else can read the answers.
+        queue = Queue("", exchange, routing_key=self._reply_key, exclusive=True, auto_delete=True)
+        consumer = Consumer(
+            channel, [queue], accept=["json"], no_ack=True, callbacks=[self._on_reply]
+        )
+        consumer.consume()
+        self._producer = Producer(
+            channel,
+            exchange=exchange,
+            serializer="json",
+            auto_declare=False,
+            on_return=lambda *returned: self._returned.append(returned),
+        )
+
+    def _on_reply(self, body: dict[str, Any], message: Any) -> None:
+        self._replies[message.properties.get("correlation_id", "")] = body
+
+    def _send(
+        self, service: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], by: float
+    ) -> str:
+        correlation_id = str(uuid.uuid4())
+        self._returned.clear()
+        self._replies.clear()
+        left = _remaining(by)
+        self._producer.publish(
+            {"args": list(args), "kwargs": kwargs},
+            routing_key=f"{service}.{method}",
+            reply_to=self._reply_key,
+            correlation_id=correlation_id,
+            mandatory=True,
+            expiration=left,
+            confirm_timeout=left,
+            delivery_mode=1,
+        )
+        if self._returned:
+            raise UnknownService(f"nobody answers for '{service}' (it is not running)")
+        return correlation_id
+
+    def _wait(self, service: str, method: str, correlation_id: str, by: float) -> dict[str, Any]:
+        assert self._connection is not None
+        while correlation_id not in self._replies:
+            left = by - time.monotonic()
+            if left <= 0:
+                # A late reply must not be taken for the answer of the next call.
+                self.close()
+                raise CallTimeout(f"no answer from {service}.{method} in time")
+            with suppress(socket.timeout, TimeoutError):
+                self._connection.drain_events(timeout=left)
+        return self._replies.pop(correlation_id)
+
+
+class ClientPool:
+    """RpcClients for many threads or greenlets: each call has one of its own.
+
+    At most ``size`` idle connections are kept.
+    """
+
+    def __init__(self, amqp_url: str, *, timeout: float = DEFAULT_TIMEOUT, size: int = 4) -> None:
+        self._url = amqp_url
+        self._timeout = timeout
+        self._size = size
+        self._idle: deque[RpcClient] = deque()
+        self._lock = threading.Lock()
+
+    def call(
+        self, service: str, method: str, *args: Any, timeout: float | None = None, **kwargs: Any
+    ) -> Any:
+        """See RpcClient.call."""
+        with self._client() as client:
+            return client.call(service, method, *args, timeout=timeout, **kwargs)
+
+    @contextmanager
+    def _client(self) -> Iterator[RpcClient]:
+        with self._lock:
+            client = self._idle.pop() if self._idle else None
+        client = client or RpcClient(self._url, timeout=self._timeout)
+        try:
+            yield client
+        finally:
+            with self._lock:
+                keep = len(self._idle) < self._size
+                if keep:
+                    self._idle.append(client)
+            if not keep:
+                client.close()
+
+    def close(self) -> None:
+        """Drop the idle connections."""
+        with self._lock:
+            idle, self._idle = list(self._idle), deque()
+        for client in idle:
+            client.close()
+
+
+def _remaining(deadline: float) -> float:
+    return max(deadline - time.monotonic(), 0.001)
+
+
+def _text(problem: BaseException) -> str:
+    """One line of an error without anything that may hold a password."""
+    text = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+    return mask_url(text) if "://" in text else text

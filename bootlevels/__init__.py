@@ -1,0 +1,1 @@
+"""Boots a launch plan level by level, verifies, monitors, repairs and terminates it."""

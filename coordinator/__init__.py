@@ -1,0 +1,1 @@
+"""Keeps pools of workers at the size a decision engine wants."""

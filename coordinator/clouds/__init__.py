@@ -1,0 +1,1 @@
+"""Cloud drivers: the only doors to an IaaS."""

@@ -1,0 +1,92 @@
+"""What a cloud driver is. PURE: values and the protocol only.
+
+A driver is one class in one file plus an entry point in the group ``epu.clouds``; it
+passes ``coordinator.testing.CloudDriverContract``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+
+class MachineState(str, Enum):
+    """What a cloud says of a machine. Only ``GONE`` ends a record by itself."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    STOPPING = "STOPPING"
+    GONE = "GONE"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchRequest:
+    """``count`` machines of one kind, indexes 0…count−1, as one idempotent launch.
+
+    ``launch_id`` is the idempotency token and, with ``run`` and ``pool`` (or the boot
+    tool's service name), the tags of every machine. ``user_data`` is the text the machine
+    reads at its first boot; it holds no secret but a short-lived enrolment token.
+    ``settings`` are the pool template's own keys (image, type, …), as text.
+    """
+
+    launch_id: str
+    run: str
+    pool: str
+    count: int
+    user_data: str = field(repr=False)
+    attempt: int = 1
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloudInstance:
+    """One machine as the cloud lists it. ``launched_at`` is the cloud's time, epoch s."""
+
+    cloud_id: str
+    run: str
+    pool: str
+    launch_id: str
+    index: int
+    state: MachineState
+    addresses: tuple[str, ...] = ()
+    launched_at: float | None = None
+    price: float | None = None
+    problem: str = ""
+
+
+class CloudDriver(Protocol):
+    """The only door to an IaaS.
+
+    ``consistency_window``: for how many seconds after a change a listing may not show it
+    yet (0 for a driver that reads the world itself). ``batches``: whether one call may
+    start more than one machine.
+
+    Every method may raise RetryLater, InsufficientCapacity, LaunchRefused or
+    CredentialsRejected from ``coordinator.errors``; nothing else on purpose.
+    """
+
+    consistency_window: float
+    batches: bool
+
+    def launch(self, request: LaunchRequest) -> None:
+        """Start the machines of ``request`` unless its ``launch_id`` was used before.
+
+        Idempotent in ``launch_id`` at any distance and from any process.
+        """
+        ...
+
+    def list_instances(
+        self, run: str, launch_ids: Sequence[str] | None = None
+    ) -> Sequence[CloudInstance]:
+        """Machines tagged with ``run``; only those of ``launch_ids`` when given. May lag."""
+        ...
+
+    def terminate(self, cloud_ids: Sequence[str]) -> None:
+        """End these machines. Already gone is no error; may return before they are."""
+        ...
+
+    def console_output(self, cloud_id: str) -> str | None:
+        """The last lines the machine printed, or None where the cloud has none."""
+        ...

@@ -1,0 +1,1 @@
+"""Owns the pools: observe, judge, decide, bound, brake, act."""

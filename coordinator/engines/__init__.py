@@ -1,0 +1,1 @@
+"""Decision engines: how many workers a pool wants, and why."""

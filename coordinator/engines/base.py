@@ -1,0 +1,107 @@
+"""What a decision engine sees and answers. PURE.
+
+An engine is a class with a frozen ``Settings`` dataclass and ``decide(view)``; it reads no
+clock, keeps no state (what it wants to remember comes back as ``view.previous``), and is
+found by alias, by the entry-point group ``epu.engines`` or as ``package.module:Class``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from agent.messages import PENDING_STATES, HealthStatus, InstanceState
+
+#: Health that makes a worker count for nothing and be replaced.
+UNHEALTHY = frozenset(
+    {
+        HealthStatus.PROCESS_ERROR,
+        HealthStatus.MONITOR_ERROR,
+        HealthStatus.MISSING,
+        HealthStatus.ZOMBIE,
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewedInstance:
+    """One worker in a PoolView. ``age`` is seconds since it was wanted."""
+
+    node_id: str
+    state: InstanceState
+    health: HealthStatus
+    busy: bool | None = None
+    age: float = 0.0
+    unique_id: str | None = None
+    protected: bool = False
+    template: str = ""
+
+    @property
+    def is_pending(self) -> bool:
+        return self.state in PENDING_STATES
+
+    @property
+    def is_supply(self) -> bool:
+        """Pending or running, and not unhealthy. A draining worker is neither."""
+        return (
+            self.is_pending or self.state is InstanceState.RUNNING
+        ) and self.health not in UNHEALTHY
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewedReading:
+    """A sensor value and how old it is, seconds; ``sample`` changes with each measurement."""
+
+    value: float
+    age: float
+    sample: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """How many workers are wanted, whom to prefer when shrinking, and why.
+
+    ``stable``: the engine is content with what is there. ``held``: it refuses to decide
+    (missing or stale data) and ``size`` merely repeats the supply. ``memory`` is given
+    back as ``PoolView.previous.memory`` in the next cycle; plain JSON values only.
+    """
+
+    size: int
+    reason: str
+    victims: tuple[str, ...] = ()
+    stable: bool = True
+    held: bool = False
+    unique_ids: dict[str, dict[str, str]] = field(default_factory=dict)
+    memory: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolView:
+    """One frozen snapshot of a pool: everything that an engine may look at."""
+
+    pool: str
+    now: float
+    instances: tuple[ViewedInstance, ...] = ()
+    readings: dict[str, ViewedReading] = field(default_factory=dict)
+    history: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
+    poll_interval: float = 1.0
+    settings: Any = None
+    previous: Decision | None = None
+
+    @property
+    def supply(self) -> tuple[ViewedInstance, ...]:
+        return tuple(instance for instance in self.instances if instance.is_supply)
+
+    @property
+    def pending(self) -> tuple[ViewedInstance, ...]:
+        return tuple(instance for instance in self.instances if instance.is_pending)
+
+
+class DecisionEngine(Protocol):
+    """See the module's docstring. ``Settings`` rejects absurd values with ValueError."""
+
+    Settings: type
+
+    def decide(self, view: PoolView) -> Decision:
+        """The wanted size for this view; pure."""
+        ...

@@ -1,0 +1,75 @@
+"""From a name to a cloud, engine or sensor class: alias, entry point, or import path."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from coordinator.errors import ConfigProblem, Problem, did_you_mean
+
+#: Built-in names. Import paths rather than classes, so that a driver's library is loaded
+#: only by the process that uses it.
+ALIASES: dict[str, dict[str, str]] = {
+    "epu.clouds": {
+        "process": "coordinator.clouds.process:ProcessCloud",
+        "in_memory": "coordinator.clouds.in_memory:InMemoryCloud",
+    },
+    "epu.engines": {
+        "n_preserving": "coordinator.engines.n_preserving:NPreserving",
+        "npreserving": "coordinator.engines.n_preserving:NPreserving",
+        "queue_length": "coordinator.engines.queue_length:QueueLength",
+        "queuelen": "coordinator.engines.queue_length:QueueLength",
+    },
+    "epu.sensors": {
+        "queue_length": "coordinator.sensors.queue_length:QueueLengthSensor",
+    },
+}
+
+
+def find_plugin(group: str, name: str, key: str = "") -> Any:
+    """The class called ``name`` in ``group`` (``epu.clouds``, ``epu.engines``, ``epu.sensors``).
+
+    ``name`` is an alias, the name of an installed entry point, or
+    ``package.module:Class``. Raises ConfigProblem naming ``key`` and the nearest known
+    name.
+    """
+    aliases = ALIASES[group]
+    if name in aliases:
+        return _import(aliases[name], key)
+    installed = {point.name: point for point in entry_points(group=group)}
+    if name in installed:
+        try:
+            return installed[name].load()
+        except Exception as problem:
+            raise ConfigProblem(
+                [Problem(key=key, what=f"plugin '{name}' can't be loaded: {problem}")]
+            ) from problem
+    if ":" in name:
+        return _import(name, key)
+    kind = group.removeprefix("epu.").removesuffix("s")
+    raise ConfigProblem(
+        [
+            Problem(
+                key=key,
+                what=f"unknown {kind} '{name}'",
+                remedy=did_you_mean(name, {*aliases, *installed}),
+            )
+        ]
+    )
+
+
+def _import(path: str, key: str) -> Any:
+    module_name, _, attribute = path.partition(":")
+    try:
+        return getattr(import_module(module_name), attribute)
+    except (ImportError, AttributeError) as problem:
+        raise ConfigProblem(
+            [
+                Problem(
+                    key=key,
+                    what=f"'{path}' can't be imported: {problem}",
+                    remedy="write package.module:Class of something on Python's path",
+                )
+            ]
+        ) from problem

@@ -1,0 +1,1 @@
+"""Checks enrolment tokens, hands out broker accounts and role data, takes readiness."""

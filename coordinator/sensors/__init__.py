@@ -1,0 +1,1 @@
+"""The sensor aggregator: takes readings in, keeps short histories, judges nothing."""

@@ -1,0 +1,1 @@
+"""Tables, sessions and migrations shared by the components of the coordinator."""

@@ -1,0 +1,59 @@
+"""The SQL of the event log."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+from sqlalchemy import Engine, delete, insert, select
+
+from agent.messages import Event
+from coordinator.store.schema import events
+
+
+def append_event(store: Engine, event: Event) -> Event:
+    """Store ``event``; the same with its sequence number."""
+    row = asdict(event)
+    del row["sequence"]
+    with store.begin() as connection:
+        key = connection.execute(insert(events).values(row)).inserted_primary_key
+    return replace(event, sequence=key[0] if key else 0)
+
+
+def read_events(store: Engine, source: str, since: int, limit: int) -> list[Event]:
+    """Up to ``limit`` events of ``source`` after sequence ``since``, oldest first."""
+    wanted = (
+        select(events)
+        .where(events.c.source == source, events.c.sequence > since)
+        .order_by(events.c.sequence)
+        .limit(limit)
+    )
+    with store.connect() as connection:
+        return [Event(**row) for row in connection.execute(wanted).mappings()]
+
+
+def newest_sequence(store: Engine, source: str) -> int:
+    """The sequence number of the newest event of ``source``; 0 when there is none."""
+    wanted = (
+        select(events.c.sequence)
+        .where(events.c.source == source)
+        .order_by(events.c.sequence.desc())
+        .limit(1)
+    )
+    with store.connect() as connection:
+        return int(connection.execute(wanted).scalar() or 0)
+
+
+def trim_events(store: Engine, source: str, keep: int) -> None:
+    """Delete all but about the newest ``keep`` events of ``source``."""
+    with store.begin() as connection:
+        newest = connection.execute(
+            select(events.c.sequence)
+            .where(events.c.source == source)
+            .order_by(events.c.sequence.desc())
+            .offset(keep)
+            .limit(1)
+        ).scalar()
+        if newest is not None:
+            connection.execute(
+                delete(events).where(events.c.source == source, events.c.sequence <= newest)
+            )

@@ -1,0 +1,86 @@
+"""Opening a store: the right file mode, the right pragmas, the newest schema."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event, inspect, text
+from sqlalchemy.pool import StaticPool
+
+from coordinator.errors import ConfigProblem, Problem
+from coordinator.store.schema import HEAD
+
+#: What holds a component's records; the name that modules without SQL use for it.
+Store = Engine
+
+
+def open_store(where: Path | str) -> Engine:
+    """The engine of a store that is at the newest revision.
+
+    ``where`` is the path of an SQLite file (made with mode 0600 when absent), ``:memory:``
+    or an SQLAlchemy URL. An older store is migrated; a newer one is refused with
+    ConfigProblem, because this program would misread it.
+    """
+    engine = _engine(where)
+    with engine.connect() as connection:
+        known = inspect(connection).has_table("alembic_version")
+        revision = (
+            connection.execute(text("select version_num from alembic_version")).scalar()
+            if known
+            else None
+        )
+    if revision != HEAD:
+        _migrate(engine, revision)
+    return engine
+
+
+def _engine(where: Path | str) -> Engine:
+    if isinstance(where, str) and "://" in where:
+        return create_engine(where)
+    if str(where) == ":memory:":
+        return create_engine(
+            "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
+        )
+    path = Path(where)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The mode must be right from the first moment: the records say where machines are.
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 10})
+
+    @event.listens_for(engine, "connect")
+    def set_pragmas(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        # FULL: an intent that was committed must survive the power cord, not only kill -9.
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+
+    return engine
+
+
+def _migrate(engine: Engine, revision: str | None) -> None:
+    # Imported here: a store that is up to date (every start but the first) needs no Alembic.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+        except CommandError as problem:
+            raise ConfigProblem(
+                [
+                    Problem(
+                        where=str(engine.url),
+                        what=f"the store is at revision {revision}, which this version "
+                        f"does not know (it knows {HEAD})",
+                        remedy="run the newer version of EPU that wrote it",
+                    )
+                ]
+            ) from problem

@@ -1,0 +1,1 @@
+"""The ``epu`` command: inspect, explain, troubleshoot and tear down with proof."""

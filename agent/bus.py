@@ -22,6 +22,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +31,17 @@ import amqp.exceptions
 import eventlet
 import yaml
 from eventlet.event import Event as GreenEvent
-from kombu import Connection, Exchange, Producer, Queue
+from kombu import Connection, Exchange, Queue
 from kombu.exceptions import KombuError
 from nameko.amqp.publish import Publisher
 from nameko.containers import ServiceContainer
+from nameko.exceptions import ContainerBeingKilled
 from nameko.extensions import DependencyProvider, Entrypoint
 from nameko.messaging import Consumer, QueueConsumer
 from nameko.rpc import Responder, Rpc, RpcConsumer, get_rpc_exchange
 
-from agent.messages import EVENTS_EXCHANGE, mask_url
+from agent.messages import mask_url
+from agent.rpc_client import EventPublisher as EventPublisher
 from agent.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -81,6 +85,11 @@ def _watchdog(config: dict[str, Any]) -> Watchdog:
         eventlet.spawn_n(config[WATCHDOG_KEY].run)
     found: Watchdog = config[WATCHDOG_KEY]
     return found
+
+
+def event_publisher(config: dict[str, Any]) -> EventPublisher:
+    """A publisher of this process's events, under its watchdog."""
+    return EventPublisher(config["AMQP_URI"], _watchdog(config))
 
 
 # ------------------------------------------------------------------ rpc
@@ -173,11 +182,35 @@ rpc = _SafeRpc.decorator
 agent_rpc = _AgentRpc.decorator
 
 
+@dataclass(frozen=True)
+class Delivery:
+    """One message as a consuming method gets it. ``user`` is vouched for by the broker."""
+
+    body: Any
+    key: str
+    headers: dict[str, Any]
+    user: str
+
+
 class _PatientEntrypoint(Consumer):  # type: ignore[misc]
     queue_consumer = _PatientConsumer()
 
+    def handle_message(self, body: Any, message: Any) -> None:
+        delivery = Delivery(
+            body=body,
+            key=message.delivery_info.get("routing_key", ""),
+            headers=dict(message.headers or {}),
+            user=message.properties.get("user_id", ""),
+        )
+        try:
+            self.container.spawn_worker(
+                self, (delivery,), {}, handle_result=partial(self.handle_result, message)
+            )
+        except ContainerBeingKilled:
+            self.requeue_message(message)
 
-#: ``@consume(queue)``: one call of the method per message of a kombu queue.
+
+#: ``@consume(queue)``: one call of the method, with a Delivery, per message of a queue.
 consume = _PatientEntrypoint.decorator
 
 
@@ -272,63 +305,6 @@ class Part(DependencyProvider):  # type: ignore[misc]
 
     def get_dependency(self, worker_ctx: Any) -> Any:
         return self.value
-
-
-class EventPublisher:
-    """Heartbeats and job events: transient, unconfirmed, expiring; never raises.
-
-    ``publish`` says whether the message was handed to the broker. The connection is made
-    at the first publish and again after an error.
-    """
-
-    def __init__(self, url: str, config: dict[str, Any] | None = None) -> None:
-        self._url = url
-        self._watchdog = _watchdog(config if config is not None else {})
-        self._user = url.partition("://")[2].partition(":")[0]
-        self._connection: Any = None
-        self._producer: Any = None
-        self.failures = 0
-
-    def publish(
-        self, key: str, payload: Any, expiration: float, exchange: str = EVENTS_EXCHANGE
-    ) -> bool:
-        """Send ``payload`` (plain JSON values); the broker drops it after ``expiration`` s."""
-        try:
-            with self._watchdog.watching():
-                self._open()
-                self._producer.publish(
-                    payload,
-                    exchange=exchange,
-                    routing_key=key,
-                    expiration=expiration,
-                    delivery_mode=1,
-                    user_id=self._user,
-                )
-        except _CONNECTION_ERRORS as problem:
-            self.failures += 1
-            if self.failures == 1:
-                log.warning("events can't be sent: %s", _line(problem))
-            self.close()
-            return False
-        self.failures = 0
-        return True
-
-    def _open(self) -> None:
-        if self._producer is not None:
-            return
-        self._connection = Connection(
-            self._url, connect_timeout=5, transport_options={"max_retries": 0}
-        )
-        self._connection.connect()
-        self._connection.connection.transport.sock.settimeout(30)
-        self._producer = Producer(self._connection.channel(), serializer="json", auto_declare=False)
-
-    def close(self) -> None:
-        """Drop the connection."""
-        connection, self._connection, self._producer = self._connection, None, None
-        if connection is not None:
-            with suppress(Exception):
-                connection.close()
 
 
 # ------------------------------------------------------------------ running a process

@@ -12,16 +12,18 @@ All times are seconds since the epoch on the *sender's* clock unless the name sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, ClassVar
-from urllib.parse import quote
+from typing import Any
+
+from agent.broker_access import BrokerAccess as BrokerAccess
+from agent.broker_access import BrokerAccount as BrokerAccount
+from agent.broker_access import mask_url as mask_url
+from agent.node_role import CheckSpec as CheckSpec
+from agent.node_role import NodeRole as NodeRole
+from agent.node_role import ProgramSpec as ProgramSpec
 
 WIRE_VERSION = 1
-
-#: For values that people also write in plans: their parser refuses unknown keys.
-STRICT: dict[str, str] = {"extra": "forbid"}
 
 #: Shared topic exchange of heartbeats and job events; declared by the registrar only.
 EVENTS_EXCHANGE = "agent.events"
@@ -86,117 +88,6 @@ class HealthStatus(str, Enum):
     OUT_OF_CONTACT = "OUT_OF_CONTACT"
     MISSING = "MISSING"
     ZOMBIE = "ZOMBIE"
-
-
-# ------------------------------------------------------------------ broker access
-
-
-@dataclass(frozen=True, kw_only=True)
-class BrokerAccount:
-    """One user of the broker. The password never appears in ``repr``."""
-
-    user: str
-    password: str = field(repr=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BrokerAccess:
-    """Where the broker is and the accounts a program holds for it.
-
-    The content of an ``accounts.json`` (mode 0600): the whole set beside a private broker,
-    a single account on a node.
-    """
-
-    host: str
-    port: int
-    vhost: str
-    accounts: dict[str, BrokerAccount] = field(default_factory=dict)
-    management_url: str | None = None
-    event_exchange: bool = False
-    shared: bool = False
-    version: int = WIRE_VERSION
-
-    def amqp_url(self, account: str) -> str:
-        """The AMQP URL of one account, percent-encoded. Raises KeyError for an unknown one."""
-        who = self.accounts[account]
-        return (
-            f"amqp://{quote(who.user, safe='')}:{quote(who.password, safe='')}"
-            f"@{self.host}:{self.port}/{quote(self.vhost, safe='')}"
-        )
-
-    @property
-    def public_url(self) -> str:
-        """The address without any account, for records and messages to people."""
-        return f"amqp://{self.host}:{self.port}/{quote(self.vhost, safe='')}"
-
-
-# ------------------------------------------------------------------ role of a node
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProgramSpec:
-    """A program that the node's supervisord keeps running.
-
-    ``worker``: it takes jobs; draining the node stops it with SIGTERM and waits for its
-    end. ``command`` is a list of words, never a shell line.
-    """
-
-    __pydantic_config__: ClassVar = STRICT
-
-    command: tuple[str, ...]
-    environment: dict[str, str] = field(default_factory=dict)
-    worker: bool = True
-    directory: str | None = None
-    start_seconds: float = 1.0
-    copies: int = 1
-
-    def __post_init__(self) -> None:
-        if not self.command:
-            raise ValueError("command must name a program")
-        if not 1 <= self.copies <= 1000:
-            raise ValueError(f"copies must be between 1 and 1000, not {self.copies}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckSpec:
-    """One readiness check. Exactly one of ``tcp``, ``http``, ``file``, ``run`` is set.
-
-    ``tcp`` is ``host:port``; ``http`` a URL that must answer below 400; ``file`` a path
-    that must exist; ``run`` words of a command that must exit 0.
-    """
-
-    __pydantic_config__: ClassVar = STRICT
-
-    tcp: str | None = None
-    http: str | None = None
-    file: str | None = None
-    run: tuple[str, ...] | None = None
-    timeout: float = 30.0
-    interval: float = 0.5
-
-    def __post_init__(self) -> None:
-        given = [name for name in ("tcp", "http", "file", "run") if getattr(self, name)]
-        if len(given) != 1:
-            raise ValueError(f"a check needs exactly one of tcp, http, file, run, not {given}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class NodeRole:
-    """What a node is for: handed out at enrolment, never part of user-data.
-
-    ``busy_file``: path, relative to the node's directory, in which a worker writes
-    ``busy`` or ``idle``; ``work_queues``: queues its account may read.
-    """
-
-    __pydantic_config__: ClassVar = STRICT
-
-    programs: dict[str, ProgramSpec] = field(default_factory=dict)
-    checks: tuple[CheckSpec, ...] = ()
-    outputs: dict[str, str] = field(default_factory=dict)
-    work_queues: tuple[str, ...] = ()
-    busy_file: str | None = None
-    heartbeat_interval: float = 10.0
-    drain_timeout: float = 300.0
 
 
 # ------------------------------------------------------------------ enrolment, readiness
@@ -491,18 +382,3 @@ class Event:
     @property
     def id(self) -> str:
         return f"{self.source}:{self.sequence}"
-
-
-def mask_url(url: str) -> str:
-    """``url`` with its password replaced by ``***``; anything else is left as it is."""
-    scheme, separator, rest = url.partition("://")
-    account, at, place = rest.rpartition("@")
-    if not separator or not at or ":" not in account:
-        return url
-    return f"{scheme}://{account.split(':', 1)[0]}:***@{place}"
-
-
-def busy_of(signs: Mapping[str, NodeSigns], node_id: str) -> bool | None:
-    """Whether a node's workers said they were busy; None when unknown."""
-    found = signs.get(node_id)
-    return None if found is None else found.busy

@@ -9,6 +9,7 @@ with a uuid4 as key.
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -22,7 +23,10 @@ import amqp.exceptions
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 from kombu.exceptions import KombuError
 
-from agent.messages import RPC_EXCHANGE, mask_url
+from agent.messages import EVENTS_EXCHANGE, RPC_EXCHANGE, mask_url
+from agent.watchdog import Watchdog
+
+log = logging.getLogger(__name__)
 
 #: Seconds a call may take, connecting included, unless the caller says otherwise.
 DEFAULT_TIMEOUT = 10.0
@@ -227,6 +231,63 @@ class ClientPool:
             idle, self._idle = list(self._idle), deque()
         for client in idle:
             client.close()
+
+
+class EventPublisher:
+    """Heartbeats and job events: transient, unconfirmed, expiring; never raises.
+
+    ``publish`` says whether the message was handed to the broker. The connection is made
+    at the first publish and again after an error.
+    """
+
+    def __init__(self, url: str, watchdog: Watchdog | None = None) -> None:
+        self._url = url
+        self._watchdog = watchdog or Watchdog()
+        self._user = url.partition("://")[2].partition(":")[0]
+        self._connection: Any = None
+        self._producer: Any = None
+        self.failures = 0
+
+    def publish(
+        self, key: str, payload: Any, expiration: float, exchange: str = EVENTS_EXCHANGE
+    ) -> bool:
+        """Send ``payload`` (plain JSON values); the broker drops it after ``expiration`` s."""
+        try:
+            with self._watchdog.watching():
+                self._open()
+                self._producer.publish(
+                    payload,
+                    exchange=exchange,
+                    routing_key=key,
+                    expiration=expiration,
+                    delivery_mode=1,
+                    user_id=self._user,
+                )
+        except _CONNECTION_ERRORS as problem:
+            self.failures += 1
+            if self.failures == 1:
+                log.warning("events can't be sent: %s", _text(problem))
+            self.close()
+            return False
+        self.failures = 0
+        return True
+
+    def _open(self) -> None:
+        if self._producer is not None:
+            return
+        self._connection = Connection(
+            self._url, connect_timeout=5, transport_options={"max_retries": 0}
+        )
+        self._connection.connect()
+        self._connection.connection.transport.sock.settimeout(30)
+        self._producer = Producer(self._connection.channel(), serializer="json", auto_declare=False)
+
+    def close(self) -> None:
+        """Drop the connection."""
+        connection, self._connection, self._producer = self._connection, None, None
+        if connection is not None:
+            with suppress(Exception):
+                connection.close()
 
 
 def _remaining(deadline: float) -> float:

@@ -28,7 +28,8 @@ class CoordinatorConfig:
     """What every process of the coordinator is told. Paths are absolute; times seconds.
 
     ``clouds``: name → settings, ``driver`` among them. ``accounts``: the accounts.json of
-    the broker. ``pools``: the pools a dedicated controller serves; empty means all.
+    the broker. ``blindness_grace``: after the sensors service could not hear, silence
+    counts again only so much later.
     """
 
     run: str
@@ -38,7 +39,8 @@ class CoordinatorConfig:
     cycle_interval: float = 1.0
     listing_interval: float = 5.0
     queue_poll_interval: float = 1.0
-    sensors_interval: float = 2.0
+    loopback_interval: float = 2.0
+    blindness_grace: float = 30.0
     call_timeout: float = 10.0
 
     @property

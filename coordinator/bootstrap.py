@@ -1,0 +1,58 @@
+"""The composition root: which parts each process of the coordinator is made of.
+
+Read top to bottom. Nothing else in the coordinator constructs another component's parts;
+libraries that only one process needs are loaded by that process alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from agent.messages import BrokerAccess
+from coordinator.config import CoordinatorConfig, read_token_key
+
+if TYPE_CHECKING:
+    from coordinator.registrar.enrolment import Registrar
+    from coordinator.sensors.aggregator import Aggregator, Publisher
+
+Call = Callable[..., Any]
+
+
+def build_aggregator(
+    config: CoordinatorConfig, access: BrokerAccess, publisher: Publisher, call: Call
+) -> Aggregator:
+    """The sensors process: short histories in memory, no store."""
+    from coordinator.sensors.aggregator import Aggregator
+    from coordinator.sensors.queue_length import QueueLengthSensor
+
+    return Aggregator(
+        access,
+        publisher,
+        QueueLengthSensor(access, time.monotonic),
+        call,
+        loopback_interval=config.loopback_interval,
+        grace=config.blindness_grace,
+    )
+
+
+def build_registrar(config: CoordinatorConfig, access: BrokerAccess, call: Call) -> Registrar:
+    """The registrar process: tokens, nonces, broker accounts."""
+    from coordinator.events import EventLog
+    from coordinator.registrar.broker_accounts import BrokerAccounts
+    from coordinator.registrar.enrolment import Registrar
+    from coordinator.registrar.records import Enrolments
+    from coordinator.store.session import open_store
+
+    store = open_store(config.store_path("registrar"))
+    return Registrar(
+        config.run,
+        access,
+        read_token_key(config),
+        Enrolments(store),
+        BrokerAccounts(access, config.run),
+        EventLog(store, "registrar", config.run, time.time),
+        call,
+        time.time,
+    )

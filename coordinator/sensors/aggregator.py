@@ -1,0 +1,201 @@
+"""The sensor aggregator: takes heartbeats and readings in, answers "latest" with ages.
+
+The plain object behind the sensors service; what blocks (broker, management API) is called
+from here, what is remembered is in ``history``.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from agent.messages import (
+    LOOPBACK_POOL,
+    BrokerAccess,
+    Heartbeat,
+    NodeSigns,
+    SensorReport,
+    beat_key,
+)
+from agent.rpc_client import CallFailed
+from agent.wire import MalformedMessage, to_wire
+from coordinator.errors import RetryLater
+from coordinator.sensors.heartbeat_intake import lost_node, read_heartbeat
+from coordinator.sensors.history import GRACE, Observations
+from coordinator.sensors.queue_length import QueueLengthSensor, reading_names
+
+log = logging.getLogger(__name__)
+
+#: A queue is read for as long as somebody asked for it within so many seconds.
+ASKED_WITHIN = 60.0
+
+
+class Publisher(Protocol):
+    """``agent.bus.EventPublisher``, as far as it is needed here."""
+
+    def publish(self, key: str, payload: Any, expiration: float) -> bool: ...
+
+
+class Aggregator:
+    """See the module. ``call`` is an RPC with a deadline; ``clock`` is monotonic."""
+
+    def __init__(
+        self,
+        access: BrokerAccess,
+        publisher: Publisher,
+        queue_sensor: QueueLengthSensor,
+        call: Callable[..., Any],
+        *,
+        loopback_interval: float,
+        grace: float = GRACE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._access = access
+        self._publisher = publisher
+        self._queue_sensor = queue_sensor
+        self._call = call
+        self._clock = clock
+        self._loopback_interval = loopback_interval
+        self._loopback_id = f"sensors-{uuid.uuid4().hex[:8]}"
+        self._loopback_sent = 0
+        self.observations = Observations(loopback_interval, grace)
+        self._queues: dict[str, float] = {}
+        self._pools: dict[str, tuple[str, ...]] = {}
+        self._lost: set[str] = set()
+        self._telling = False
+        self._complained: dict[str, str] = {}
+
+    # ---------------------------------------------------------------- taking in
+
+    def take_heartbeat(self, body: Any, routing_key: str, sender: str) -> None:
+        """One message of the heartbeat queue; a malformed one is counted and dropped."""
+        now = self._clock()
+        try:
+            if routing_key == beat_key(LOOPBACK_POOL, self._loopback_id):
+                if self.observations.loopback(now):
+                    log.info("hearing myself: silence counts after the grace time")
+                return
+            if routing_key.startswith(f"beat.{LOOPBACK_POOL}."):
+                return  # the loopback of another sensors service
+            beat = read_heartbeat(body, routing_key, sender, self._access.shared)
+        except MalformedMessage as problem:
+            self.observations.malformed += 1
+            self._complain(f"heartbeat of {sender or routing_key}", str(problem))
+            return
+        self.observations.heard(beat, now)
+
+    def take_broker_event(self, headers: Mapping[str, Any]) -> None:
+        """One message of the presence queue: tell the provisioner whom to look for."""
+        node_id = lost_node(headers, self._access.vhost)
+        if node_id and self.observations.presence_lost(node_id, self._clock()):
+            self._lost.add(node_id)
+            self._tell_lost()
+
+    def take_report(self, beat: Heartbeat) -> None:
+        """A heartbeat that came by RPC."""
+        self.observations.heard(beat, self._clock())
+
+    def _tell_lost(self) -> None:
+        # One call for all that are lost meanwhile: a switch that dies takes many at once.
+        if self._telling:
+            return
+        self._telling = True
+        try:
+            while self._lost:
+                lost, self._lost = sorted(self._lost), set()
+                self._call("provisioner", "presence_lost", lost, timeout=5.0)
+        except CallFailed as problem:
+            # Only a hint: the periodic listing finds the same a few seconds later.
+            log.info("the provisioner was not told of a lost presence: %s", problem)
+        finally:
+            self._telling = False
+
+    # ---------------------------------------------------------------- by the clock
+
+    def send_loopback(self) -> None:
+        """Publish our own beat through the exchange that everybody else uses."""
+        self._loopback_sent += 1
+        beat = Heartbeat(
+            node_id=self._loopback_id,
+            pool=LOOPBACK_POOL,
+            boot_id=self._loopback_id,
+            sequence=self._loopback_sent,
+            sent_at=0.0,
+        )
+        key = beat_key(LOOPBACK_POOL, self._loopback_id)
+        self._publisher.publish(key, to_wire(beat), expiration=self._loopback_interval)
+
+    def poll_queues(self) -> None:
+        """Read every queue that somebody has asked for lately."""
+        now = self._clock()
+        self._queues = {q: at for q, at in self._queues.items() if now - at < ASKED_WITHIN}
+        for queue in list(self._queues):
+            try:
+                for reading in self._queue_sensor.measure(queue):
+                    self.observations.reading(reading, self._clock())
+            except RetryLater as problem:
+                self._complain(f"queue {queue}", str(problem))
+            else:
+                self._complained.pop(f"queue {queue}", None)
+
+    # ---------------------------------------------------------------- answering
+
+    def latest(self, pool: str) -> SensorReport:
+        """Everything known of one pool."""
+        return self.observations.report(
+            pool, self._pools.get(pool, ()), self._clock(), self.presence_source
+        )
+
+    def reports(self, wanted: Mapping[str, Sequence[str]]) -> dict[str, SensorReport]:
+        """Reports of several pools; ``wanted`` maps each to the queues it is fed by."""
+        now = self._clock()
+        for pool, queues in wanted.items():
+            self._pools[pool] = tuple(name for q in queues for name in reading_names(q))
+            self._queues.update(dict.fromkeys(queues, now))
+        return {pool: self.latest(pool) for pool in wanted}
+
+    def witness(self, node_ids: Sequence[str]) -> dict[str, Any]:
+        """What is known of single nodes, for whoever wants a second witness."""
+        now = self._clock()
+        nodes: dict[str, NodeSigns] = {}
+        for node_id in node_ids:
+            signs = self.observations.signs(node_id, now)
+            if signs is not None:
+                nodes[node_id] = signs
+        return {
+            "blind": self.observations.blind(now),
+            "observing_age": self.observations.observing_age(now),
+            "nodes": to_wire(nodes),
+        }
+
+    def declare_queue(self, name: str) -> None:
+        """Make the durable work queue of a pool unless it exists."""
+        self._queue_sensor.declare(name)
+
+    def status(self) -> dict[str, Any]:
+        """For ``epu status`` and people in a shell."""
+        now = self._clock()
+        self.observations.forget(now)
+        return {
+            "blind": self.observations.blind(now),
+            "observing_age": self.observations.observing_age(now),
+            "nodes": self.observations.node_count,
+            "queues": sorted(self._queues),
+            "malformed": self.observations.malformed,
+            "presence_source": self.presence_source,
+        }
+
+    @property
+    def presence_source(self) -> str:
+        return "event exchange" if self._access.event_exchange else "none"
+
+    def _complain(self, subject: str, what: str) -> None:
+        """Log a complaint once per subject until it changes."""
+        if len(self._complained) > 1000:
+            self._complained.clear()
+        if self._complained.get(subject) != what:
+            self._complained[subject] = what
+            log.warning("%s: %s", subject, what)

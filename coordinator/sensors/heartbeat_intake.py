@@ -1,0 +1,60 @@
+"""The queues from which the sensors service hears, and the reading of what comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kombu import Exchange, Queue
+
+from agent.messages import EVENTS_EXCHANGE, Heartbeat
+from agent.wire import MalformedMessage, from_wire
+
+_AGENT_QUEUE = "rpc-agent-"
+
+
+def heartbeat_queue() -> Queue:
+    """Every heartbeat of the run; lives and dies with its consumer, bounded."""
+    return Queue(
+        "",
+        Exchange(EVENTS_EXCHANGE, type="topic", durable=True, no_declare=True),
+        routing_key="beat.#",
+        exclusive=True,
+        auto_delete=True,
+        queue_arguments={"x-max-length": 50_000},
+    )
+
+
+def presence_queue() -> Queue:
+    """What the broker's event exchange says of queues that went away."""
+    return Queue(
+        "",
+        Exchange("amq.rabbitmq.event", type="topic", durable=True, no_declare=True),
+        routing_key="queue.deleted",
+        exclusive=True,
+        auto_delete=True,
+        queue_arguments={"x-max-length": 50_000},
+    )
+
+
+def read_heartbeat(body: Any, routing_key: str, sender: str, shared: bool) -> Heartbeat:
+    """The heartbeat of a message. Raises MalformedMessage.
+
+    The broker guarantees ``sender`` (the message's user_id) and lets a node publish with
+    its own key only; a beat that speaks of another node than its key or its sender is
+    refused. With ``shared`` accounts the sender proves nothing.
+    """
+    beat = from_wire(Heartbeat, body)
+    if routing_key != f"beat.{beat.pool}.{beat.node_id}":
+        raise MalformedMessage(f"the key {routing_key} does not fit node {beat.node_id}")
+    if not shared and sender != f"node-{beat.node_id}":
+        raise MalformedMessage(f"sent by '{sender}', but speaks of node {beat.node_id}")
+    return beat
+
+
+def lost_node(headers: Mapping[str, Any], vhost: str) -> str | None:
+    """The node whose agent queue a broker event says is gone; None for any other queue."""
+    name = str(headers.get("name", ""))
+    if headers.get("vhost") != vhost or not name.startswith(_AGENT_QUEUE):
+        return None
+    return name.removeprefix(_AGENT_QUEUE)

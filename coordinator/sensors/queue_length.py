@@ -1,0 +1,115 @@
+"""How many jobs wait in a queue and how many are in hand.
+
+``ready`` and ``unacknowledged`` both come from the broker's management API, because only it
+knows of deliveries that are not acknowledged yet. Its figures are sampled: ``sample``
+changes only when more than one statistics interval lies between two readings, so whoever
+wants two independent readings can tell. Without the management API only ``ready`` can be
+had (a passive declaration), and nothing is said of the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from urllib.parse import quote
+
+import requests
+from amqp.exceptions import AMQPError, NotFound
+from kombu import Connection, Queue
+from kombu.exceptions import KombuError
+
+from agent.messages import BrokerAccess, SensorReading
+from coordinator.errors import RetryLater
+
+#: Seconds between the broker's own samples on a private node, and how far two readings
+#: must lie apart to be independent of each other.
+STATISTICS_INTERVAL = 1.0
+INDEPENDENT_AFTER = 1.5 * STATISTICS_INTERVAL
+
+
+def reading_names(queue: str) -> tuple[str, str]:
+    """The names of a queue's two readings."""
+    return f"queue.{queue}.ready", f"queue.{queue}.unacknowledged"
+
+
+class QueueLengthSensor:
+    """Reads queues of one virtual host with the coordinator's own account."""
+
+    def __init__(self, access: BrokerAccess, clock: Callable[[], float], timeout: float = 5.0):
+        self._access = access
+        self._clock = clock
+        self._timeout = timeout
+        self._http = requests.Session()
+        account = access.accounts["coordinator"]
+        self._http.auth = (account.user, account.password)
+        self._http.trust_env = False  # a proxy of the environment has no business here
+        self._samples: dict[str, tuple[int, float]] = {}
+
+    def measure(self, subject: str) -> Sequence[SensorReading]:
+        """See ``Sensor.measure``; ``subject`` is the queue's name."""
+        if self._access.management_url:
+            counts = self._by_management(subject)
+        else:
+            counts = self._by_declaration(subject)
+        if counts is None:
+            return ()
+        sample = self._sample(subject)
+        return [
+            SensorReading(name=name, value=float(count), age=0.0, sample=sample)
+            for name, count in zip(reading_names(subject), counts, strict=True)
+            if count is not None
+        ]
+
+    def declare(self, queue: str) -> None:
+        """Make the durable queue unless it exists. Raises RetryLater."""
+        try:
+            with self._connection() as connection:
+                Queue(queue, durable=True)(connection.default_channel).declare()
+        except (OSError, AMQPError, KombuError) as problem:
+            raise RetryLater(f"queue '{queue}' can't be declared: {problem}") from None
+
+    def _by_management(self, queue: str) -> tuple[int, int | None] | None:
+        vhost = quote(self._access.vhost, safe="")
+        url = f"{self._access.management_url}/api/queues/{vhost}/{quote(queue, safe='')}"
+        try:
+            answer = self._http.get(url, timeout=self._timeout)
+        except requests.RequestException as problem:
+            raise RetryLater(
+                f"the broker's management API does not answer: {type(problem).__name__}"
+            ) from None
+        if answer.status_code == 404:
+            return None
+        if answer.status_code != 200:
+            raise RetryLater(f"the broker's management API answered {answer.status_code}")
+        content = answer.json()
+        # A queue that was just declared or recovered has no figures yet: no answer.
+        if "messages_ready" not in content:
+            return None
+        return content["messages_ready"], content.get("messages_unacknowledged")
+
+    def _by_declaration(self, queue: str) -> tuple[int, int | None] | None:
+        try:
+            with self._connection() as connection:
+                bound = Queue(queue)(connection.default_channel)
+                return bound.queue_declare(passive=True).message_count, None
+        except NotFound:
+            return None
+        except (OSError, AMQPError, KombuError) as problem:
+            raise RetryLater(f"queue '{queue}' can't be read: {problem}") from None
+
+    def _connection(self) -> Connection:
+        return Connection(
+            self._access.amqp_url("coordinator"),
+            connect_timeout=self._timeout,
+            transport_options={"max_retries": 0},
+        )
+
+    def _sample(self, queue: str) -> str:
+        now = self._clock()
+        number, since = self._samples.get(queue, (0, float("-inf")))
+        if now - since >= INDEPENDENT_AFTER:
+            number, since = number + 1, now
+            self._samples[queue] = (number, since)
+        return str(number)
+
+    def close(self) -> None:
+        self._http.close()

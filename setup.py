@@ -1,0 +1,82 @@
+"""EPU: controls worker fleets on IaaS machines that do not disappear and can be elastic."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+PACKAGES = find_packages(
+    include=[
+        name + suffix
+        for name in ("agent", "bootlevels", "coordinator", "mgmt", "userdata_templates")
+        for suffix in ("", ".*")
+    ]
+)
+
+setup(
+    name="epu",
+    version="0.1.0",
+    description="Keeps worker fleets on IaaS machines alive and elastic, and can say why",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.11,<3.14",
+    # The five directories are real top-level packages; tests are never shipped.
+    packages=PACKAGES,
+    package_data={
+        "userdata_templates": ["*.j2"],
+        "bootlevels.plans": ["*/*.yaml", "*/README.md"],
+    },
+    install_requires=[
+        # nameko is not maintained any more: one exact version, whose traps agent/bus.py
+        # closes, and tested ranges of what it stands on (its own metadata has no bounds).
+        "nameko==2.14.1",
+        "kombu>=5.6,<5.8",
+        "amqp>=5.3,<5.5",
+        "eventlet>=0.40,<0.42",
+        # nameko's command line imports pkg_resources, which setuptools 81 dropped and
+        # Python 3.12 no longer brings along.
+        "setuptools<81",
+        "jinja2>=3.1,<4",
+        "boto3>=1.40,<2",
+        "psutil>=7,<8",
+        "supervisor>=4.3,<5",
+        "SQLAlchemy>=2.0,<2.1",
+        "alembic>=1.14,<2",
+        "msgspec>=0.19,<1",
+        "pydantic>=2.10,<3",
+        "PyYAML>=6,<7",
+        "requests>=2.31,<3",
+        "click>=8.2,<9",
+        "rich>=13,<16",
+    ],
+    extras_require={
+        "dev": [
+            "hypothesis>=6.100,<7",
+            "mypy>=1.15,<3",
+            "pytest>=8,<10",
+            "pytest-timeout>=2.3,<3",
+            "ruff>=0.9,<1",
+            "types-PyYAML",
+            "types-psutil",
+            "types-requests",
+        ],
+    },
+    entry_points={
+        "console_scripts": [
+            "epu=mgmt.cli:main",
+            "epu-agent=agent.service:main",
+        ],
+        "epu.clouds": [
+            "process=coordinator.clouds.process:ProcessCloud",
+            "in_memory=coordinator.clouds.in_memory:InMemoryCloud",
+        ],
+        "epu.engines": [
+            "n_preserving=coordinator.engines.n_preserving:NPreserving",
+            "queue_length=coordinator.engines.queue_length:QueueLength",
+        ],
+        "epu.sensors": [
+            "queue_length=coordinator.sensors.queue_length:QueueLengthSensor",
+        ],
+    },
+)

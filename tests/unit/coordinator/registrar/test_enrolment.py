@@ -1,0 +1,179 @@
+"""Who may join, with which nonce, and what happens to accounts of nodes that are gone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agent.messages import BrokerAccess, BrokerAccount, EnrolRequest, NodeRole, ReadyReport
+from agent.rpc_client import CallTimeout, RemoteError
+from agent.wire import to_wire
+from coordinator.enrolment_token import TokenRejected, mint
+from coordinator.errors import RetryLater
+from coordinator.events import EventLog
+from coordinator.registrar.enrolment import EnrolmentRefused, Registrar
+from coordinator.registrar.records import Enrolments
+from coordinator.store.session import open_store
+
+KEY = b"k" * 32
+
+
+class Accounts:
+    """The broker's accounts, as a dict."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, str] = {}
+
+    def create_node_account(self, node_id: str, pool: str, work_queues: Any) -> BrokerAccount:
+        self.made[node_id] = f"password {len(self.made)}"
+        return BrokerAccount(user=f"node-{node_id}", password=self.made[node_id])
+
+    def remove_node_account(self, node_id: str) -> None:
+        self.made.pop(node_id, None)
+
+    def list_node_accounts(self) -> list[str]:
+        return list(self.made)
+
+    def available(self) -> bool:
+        return True
+
+
+class World:
+    """A registrar between an account list and a provisioner's answers."""
+
+    def __init__(self) -> None:
+        self.states = {"l-0": "LAUNCHING", "l-1": "LAUNCHING"}
+        self.enrolled: list[str] = []
+        self.answering = True
+        self.accounts = Accounts()
+        store = open_store(":memory:")
+        self.events = EventLog(store, "registrar", "run", lambda: 50.0)
+        access = BrokerAccess(
+            host="h",
+            port=1,
+            vhost="v",
+            accounts={"admin": BrokerAccount(user="admin", password="secret")},
+        )
+        self.registrar = Registrar(
+            "run", access, KEY, Enrolments(store), self.accounts, self.events, self.call, lambda: 50
+        )
+
+    def call(self, service: str, method: str, *args: Any) -> Any:
+        assert service == "provisioner"
+        if not self.answering:
+            raise CallTimeout("no answer")
+        return getattr(self, method)(*args)
+
+    def node_for_enrolment(self, launch_id: str, index: int) -> dict[str, Any]:
+        node_id = f"{launch_id}-{index}"
+        if node_id not in self.states:
+            raise RemoteError("NotFound", node_id)
+        role = to_wire(NodeRole(work_queues=("jobs",)))
+        return {"node_id": node_id, "pool": "p", "state": self.states[node_id], "role": role}
+
+    def node_enrolled(self, node_id: str, addresses: list[str]) -> None:
+        self.enrolled.append(node_id)
+
+    def node_ready(self, report: dict[str, Any]) -> dict[str, Any]:
+        return {"accepted": self.states[report["node_id"]] == "BOOTING"}
+
+    def live_nodes(self) -> list[dict[str, str]]:
+        return [{"node_id": node} for node, state in self.states.items() if state != "TERMINATED"]
+
+
+def request(index: int = 0, nonce: str = "n1", launch: str = "l", **more: Any) -> EnrolRequest:
+    token = more.pop("token", mint(KEY, "run", launch, 100.0))
+    return EnrolRequest(token=token, launch_id=launch, index=index, nonce=nonce)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_a_good_token_gets_a_node_id_a_role_and_an_account_of_its_own(world: World) -> None:
+    answer = world.registrar.enrol(request())
+    assert answer.node_id == "l-0" and answer.role.work_queues == ("jobs",)
+    assert list(answer.broker.accounts) == ["node"], "no other account leaves the coordinator"
+    assert answer.broker.accounts["node"].password == world.accounts.made["l-0"]
+    assert world.enrolled == ["l-0"]
+    assert [event.name for event in world.events.read()] == ["node_started"]
+
+
+def test_a_lost_reply_locks_nobody_out(world: World) -> None:
+    world.registrar.enrol(request())
+    again = world.registrar.enrol(request())
+    assert again.broker.accounts["node"].password == world.accounts.made["l-0"]
+    assert [event.name for event in world.events.read()] == ["node_started"], "said once"
+
+
+def test_another_nonce_on_a_used_index_is_refused_with_an_event(world: World) -> None:
+    world.registrar.enrol(request())
+    with pytest.raises(EnrolmentRefused, match="another machine"):
+        world.registrar.enrol(request(nonce="stolen"))
+    assert world.events.read()[-1].name == "enrolment_refused"
+
+
+def test_each_index_of_a_launch_has_a_nonce_of_its_own(world: World) -> None:
+    world.registrar.enrol(request(0, "n1"))
+    assert world.registrar.enrol(request(1, "n2")).node_id == "l-1"
+
+
+@pytest.mark.parametrize("token", ["", "nonsense", mint(KEY, "run", "other", 100.0)])
+def test_a_bad_token_is_rejected_with_an_event_and_no_account(world: World, token: str) -> None:
+    with pytest.raises(TokenRejected):
+        world.registrar.enrol(request(token=token))
+    assert not world.accounts.made
+    assert world.events.read()[-1].name == "enrolment_refused"
+
+
+@pytest.mark.parametrize("state", ["TERMINATING", "TERMINATED", "LAUNCH_FAILED", "REJECTED"])
+def test_a_node_that_is_not_wanted_any_more_may_not_join(world: World, state: str) -> None:
+    world.states["l-0"] = state
+    with pytest.raises(EnrolmentRefused, match="not wanted"):
+        world.registrar.enrol(request())
+    assert not world.accounts.made
+
+
+def test_a_node_that_no_record_knows_may_not_join(world: World) -> None:
+    with pytest.raises(EnrolmentRefused, match="no such node"):
+        world.registrar.enrol(request(index=7))
+
+
+def test_an_absent_provisioner_is_a_reason_to_come_again(world: World) -> None:
+    world.answering = False
+    with pytest.raises(RetryLater):
+        world.registrar.enrol(request())
+    with pytest.raises(RetryLater):
+        world.registrar.ready(ReadyReport(node_id="l-0", ok=True))
+
+
+def test_readiness_is_acknowledged_as_the_provisioner_says(world: World) -> None:
+    world.states["l-0"] = "BOOTING"
+    assert world.registrar.ready(ReadyReport(node_id="l-0", ok=True))
+    world.states["l-0"] = "TERMINATED"
+    assert not world.registrar.ready(ReadyReport(node_id="l-0", ok=True))
+
+
+def test_accounts_of_nodes_that_are_gone_are_removed(world: World) -> None:
+    world.registrar.enrol(request(0, "n1"))
+    world.registrar.enrol(request(1, "n2"))
+    world.states["l-0"] = "TERMINATED"
+    assert world.registrar.sweep() == ["l-0"]
+    assert list(world.accounts.made) == ["l-1"]
+
+
+def test_nobody_loses_an_account_while_the_provisioner_cannot_be_asked(world: World) -> None:
+    world.registrar.enrol(request())
+    world.answering = False
+    assert world.registrar.sweep() == []
+    assert list(world.accounts.made) == ["l-0"]
+
+
+def test_the_nonce_itself_is_not_stored(world: World) -> None:
+    world.registrar.enrol(request(nonce="very secret nonce"))
+    store = world.registrar._enrolments._store
+    with store.connect() as connection:
+        rows = connection.exec_driver_sql("select * from enrolments").all()
+    assert rows and "very secret nonce" not in str(rows)

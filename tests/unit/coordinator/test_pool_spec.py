@@ -1,0 +1,126 @@
+"""A pool's section, from text to values."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coordinator.errors import ConfigProblem
+from coordinator.pool_spec import changed_section, parse_pool
+
+GOOD = {"programs": {"worker": {"command": ["run-me"]}}}
+
+
+def problems(section: object, name: str = "pool") -> list[str]:
+    with pytest.raises(ConfigProblem) as found:
+        parse_pool(name, section, "plan.yaml:7", "pool")
+    return [str(problem) for problem in found.value.problems]
+
+
+def test_a_pool_without_an_engine_preserves_none() -> None:
+    spec = parse_pool("pool", GOOD)
+    assert spec.engine_type == "n_preserving"
+    assert spec.engine_settings.preserve_n == 0
+
+
+@pytest.mark.parametrize(
+    ("alias", "settings"),
+    [
+        ("npreserving", {"preserve_n": 2}),
+        (
+            "queuelen",
+            {
+                "queue": "q",
+                "queuelen_high_water": 5,
+                "queuelen_low_water": 1,
+                "max_instances": 3,
+            },
+        ),
+    ],
+)
+def test_the_original_names_of_the_engines_are_accepted(alias: str, settings: dict) -> None:
+    spec = parse_pool("pool", {**GOOD, "engine": {"type": alias, **settings}})
+    assert spec.engine_settings is not None
+
+
+def test_the_queue_of_an_engine_becomes_a_work_queue_of_its_nodes() -> None:
+    engine = {
+        "type": "queue_length",
+        "queue": "jobs",
+        "queuelen_high_water": 5,
+        "queuelen_low_water": 1,
+        "max_instances": 3,
+    }
+    assert parse_pool("pool", {**GOOD, "engine": engine}).role.work_queues == ("jobs",)
+
+
+@pytest.mark.parametrize(
+    ("section", "sentence"),
+    [
+        ({**GOOD, "mn": 1}, "pool.mn: unknown key (did you mean 'min'?)"),
+        ({**GOOD, "min": 3, "max": 1}, "min (3) must be between 0 and max (1)"),
+        ({**GOOD, "max_surge": -1}, "max_surge must not be negative"),
+        ({**GOOD, "health": {"boot_timeout": -5}}, "boot_timeout must be above 0"),
+        ({**GOOD, "engine": {"type": "n_preserv"}}, "did you mean 'n_preserving'?"),
+        ({**GOOD, "engine": {"preserve_n": "asd"}}, "pool.engine.preserve_n"),
+        ({**GOOD, "engine": {"preserve_n": -1}}, "preserve_n"),
+        ({**GOOD, "engine": {"preserve": 1}}, "did you mean 'preserve_n'?"),
+        ({"programs": {"w": {"comand": ["x"]}}}, "pool.programs.w.comand: unknown key"),
+        ({"programs": {"w": {"command": []}}}, "command must name a program"),
+        ({"programs": {"w": {"command": "sleep 1"}}}, "pool.programs.w.command"),
+        ({**GOOD, "checks": [{"tcp": "a:1", "run": ["b"]}]}, "exactly one of"),
+        ({**GOOD, "checks": [{}]}, "exactly one of"),
+        ("text", "must be a section of keys and values, not str"),
+        ({**GOOD, "engine": {"type": "no.such.module:Engine"}}, "can't be imported"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_key(section: object, sentence: str) -> None:
+    found = problems(section)
+    assert any(sentence in problem for problem in found), found
+
+
+def test_all_problems_are_told_at_once_with_their_place() -> None:
+    found = problems({"mn": 1, "programs": {"w": {}}, "engine": {"preserve_n": "x"}})
+    assert len(found) >= 3
+    assert all(problem.startswith("plan.yaml:7: ") for problem in found)
+
+
+@pytest.mark.parametrize("name", ["Pool", "1pool", "a.b", "a_b", "", "a--b", "a" * 41, "pool-"])
+def test_names_that_could_not_be_routed_are_refused(name: str) -> None:
+    assert any("a name is" in problem for problem in problems(GOOD, name))
+
+
+def test_a_present_key_replaces_its_whole_subtree_and_absent_keys_stay() -> None:
+    section = {"engine": {"type": "n_preserving", "preserve_n": 1}, "max": 5}
+    assert changed_section(section, {"engine.preserve_n": 3}) == {
+        "engine": {"type": "n_preserving", "preserve_n": 3},
+        "max": 5,
+    }
+    assert changed_section(section, {"engine": {"preserve_n": 3}})["engine"] == {"preserve_n": 3}
+    assert section["engine"] == {"type": "n_preserving", "preserve_n": 1}, "the given one stays"
+
+
+def test_a_key_below_a_value_that_is_no_section_is_refused() -> None:
+    with pytest.raises(ConfigProblem, match="'max' is not a section"):
+        changed_section({"max": 5}, {"max.more": 1})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=10,
+)
+KEYS = st.sampled_from(
+    ["engine", "programs", "checks", "min", "max", "health", "outputs", "clouds", "variables"]
+)
+
+
+@given(st.dictionaries(KEYS, JSON))
+def test_no_section_ever_ends_in_anything_but_a_pool_or_a_config_problem(section: dict) -> None:
+    try:
+        spec = parse_pool("pool", section)
+    except ConfigProblem as found:
+        assert found.problems
+    else:
+        assert 0 <= spec.min <= spec.max

@@ -98,6 +98,8 @@ def event_publisher(config: dict[str, Any]) -> EventPublisher:
 class _PatientConsumer(QueueConsumer):  # type: ignore[misc]
     """Reconnects for ever, soon and with jitter, instead of ever more slowly."""
 
+    _complained_at = float("-inf")
+
     def establish_connection(self) -> Any:
         connection = self.connection.clone()
         while True:
@@ -106,9 +108,15 @@ class _PatientConsumer(QueueConsumer):  # type: ignore[misc]
                 return connection
             except Exception as problem:  # noqa: BLE001 - reconnecting is the answer
                 low, high = self.container.config.get("RECONNECT_PAUSE", (0.5, 2.0))
-                pause = random.uniform(low, high)
-                self.on_connection_error(_line(problem), round(pause, 1))
-                eventlet.sleep(pause)
+                self._complain(problem)
+                eventlet.sleep(random.uniform(low, high))
+
+    def _complain(self, problem: Exception) -> None:
+        """One line a minute: an outage may be long."""
+        if time.monotonic() - self._complained_at > 60:
+            self._complained_at = time.monotonic()
+            where = mask_url(self.amqp_uri)
+            log.warning("the broker at %s is away, trying on: %s", where, _line(problem))
 
 
 class _ReplyPublisher(Publisher):  # type: ignore[misc]
@@ -363,6 +371,8 @@ def set_up_logging(level: str = "INFO") -> None:
     )
     for chatty in ("nameko", "kombu", "amqp", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # It prints a traceback for every lost connection; we say it in a line.
+    logging.getLogger("kombu.mixins").setLevel(logging.ERROR)
 
 
 def main(service_class: type | Callable[[Mapping[str, Any]], type]) -> None:

@@ -7,6 +7,7 @@ libraries that only one process needs are loaded by that process alone.
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from agent.messages import BrokerAccess
 from coordinator.config import CoordinatorConfig, read_token_key
 
 if TYPE_CHECKING:
+    from coordinator.controller.keeper import Keeper
     from coordinator.registrar.enrolment import Registrar
     from coordinator.sensors.aggregator import Aggregator, Publisher
 
@@ -55,4 +57,22 @@ def build_registrar(config: CoordinatorConfig, access: BrokerAccess, call: Call)
         EventLog(store, "registrar", config.run, time.time),
         call,
         time.time,
+    )
+
+
+def build_keeper(config: CoordinatorConfig, call: Call) -> Keeper:
+    """The controller process: pools, engines, decisions."""
+    from coordinator.controller.keeper import Keeper
+    from coordinator.controller.records import PoolRecords
+    from coordinator.events import EventLog
+    from coordinator.store.session import open_store
+
+    store = open_store(config.store_path("controller"))
+    return Keeper(
+        config,
+        PoolRecords(store),
+        EventLog(store, "controller", config.run, time.time),
+        call,
+        time.time,
+        lambda prefix: f"{prefix}-{uuid.uuid4().hex[:10]}",
     )

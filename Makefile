@@ -1,0 +1,65 @@
+# Everything a newcomer needs: `make demo` and `make test` set up what is missing by themselves.
+# They need python3 (3.11 to 3.13) and, to install Debian packages, root.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+
+# Debian packages, each with the program by which we know that it is there.
+PACKAGES := rabbitmq-server:/usr/lib/rabbitmq/bin/rabbitmq-server
+
+.DEFAULT_GOAL := help
+.PHONY: help install system demo test check format unit integration e2e benchmark clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(READY) system ## set up the virtual environment and the Debian packages
+
+demo: install ## boot the sleeper, kill a node, grow and shrink, tear down with a receipt (2 min)
+	@$(BIN)/python -m mgmt.cli demo
+
+test: install ## run all tests that a machine without a cloud can run (under 10 min)
+	@$(BIN)/python -m pytest
+
+check: $(READY) ## formatting, lint, types, house rules and packaging (under 60 s)
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest tests/test_architecture.py tests/test_packaging.py
+
+unit: $(READY) ## only the tests that need no broker
+	@$(BIN)/python -m pytest tests/unit tests/contract tests/interrupted
+
+integration: install ## only the tests against a real broker and real processes
+	@$(BIN)/python -m pytest tests/integration
+
+e2e: install ## only the tests that boot a whole system
+	@$(BIN)/python -m pytest tests/e2e
+
+benchmark: install ## measure memory, CPU, reaction times; prints the figures
+	@$(BIN)/python -m benchmarks.footprint
+
+format: $(READY) ## let ruff format and fix what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean: ## remove what building and testing left behind, the virtual environment too
+	rm -rf $(VENV) .run .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+
+$(READY): setup.py constraints.txt
+	@command -v $(PYTHON) >/dev/null || tools/install-package python3
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	  { echo "EPU needs Python 3.11 to 3.13; set PYTHON=…"; exit 1; }
+	@echo "Setting up a virtual environment in $(VENV) (once) …"
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || tools/install-package python3-venv
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+system:
+	@for entry in $(PACKAGES); do \
+	  test -x "$${entry#*:}" || tools/install-package "$${entry%%:*}" || exit 1; \
+	done

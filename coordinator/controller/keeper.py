@@ -1,0 +1,381 @@
+"""The thin driver of the cycle: fetch, decide by the pure core, store, send.
+
+The plain object behind the controller service. Level-triggered: whatever it holds in
+memory could be thrown away before any cycle; the stores and the provisioner's snapshot say
+everything anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.messages import (
+    FINAL_STATES,
+    BatchAnswer,
+    CommandBatch,
+    InstanceView,
+    PoolSnapshot,
+    SensorReport,
+)
+from agent.rpc_client import CallFailed, RemoteError
+from agent.wire import from_wire, to_wire
+from coordinator.config import CoordinatorConfig
+from coordinator.controller.cycle import CycleOutcome, run_cycle
+from coordinator.controller.pool import PoolMemory, memory_from_dict, memory_to_dict
+from coordinator.controller.pool_status import pool_status
+from coordinator.controller.records import PoolRecords, StoredPool
+from coordinator.engines.base import DecisionEngine
+from coordinator.errors import ConfigProblem, NotFound, Problem, did_you_mean
+from coordinator.events import EventLog
+from coordinator.plugins import find_plugin
+from coordinator.pool_spec import PoolSpec, changed_section, parse_pool
+
+log = logging.getLogger(__name__)
+
+#: Records of instances that ended are kept in a pool's picture for so many seconds.
+ENDED_KEPT = 3600.0
+
+
+@dataclass
+class _Pool:
+    """What is held of one pool between cycles; everything but ``stored`` can be refetched."""
+
+    stored: StoredPool
+    spec: PoolSpec
+    engine: DecisionEngine
+    memory: PoolMemory
+    epoch: int | None = None
+    superseded: bool = False
+    version: int = 0
+    instances: dict[str, InstanceView] = field(default_factory=dict)
+    outcome: CycleOutcome | None = None
+    trouble: str = ""
+    queue_declared: bool = False
+    signature: object = None
+
+    @property
+    def queues(self) -> list[str]:
+        return list(self.spec.role.work_queues)
+
+
+class Keeper:
+    """Keeps every pool of this process. ``call`` is an RPC with a deadline."""
+
+    def __init__(
+        self,
+        config: CoordinatorConfig,
+        records: PoolRecords,
+        events: EventLog,
+        call: Callable[..., Any],
+        clock: Callable[[], float],
+        new_id: Callable[[str], str],
+    ) -> None:
+        self._config = config
+        self._records = records
+        self.events = events
+        self._call = call
+        self._clock = clock
+        self._new_id = new_id
+        self._frozen: str | None = None
+        self._pending = records.pending()
+        self._pools = {stored.name: self._loaded(stored) for stored in records.load()}
+        self._cycle_seconds = 0.0
+        self._enabled = True
+
+    # ---------------------------------------------------------------- pools
+
+    def add_pool(self, name: str, section: Mapping[str, Any]) -> bool:
+        """Start keeping a pool. False when the very same pool is kept already.
+
+        Raises ConfigProblem for a section that can't be, or another pool of that name.
+        """
+        spec = parse_pool(name, section)
+        self._check_clouds(spec)
+        known = self._pools.get(name)
+        if known is not None:
+            if known.stored.section == dict(section):
+                return False
+            raise ConfigProblem(
+                [Problem(key=name, what="a pool of this name is kept", remedy="reconfigure it")]
+            )
+        self._records.add(name, section, self._clock())
+        stored = next(one for one in self._records.load() if one.name == name)
+        self._pools[name] = self._loaded(stored)
+        self.events.append("pool_added", pool=name, reason=f"engine {spec.engine_type}")
+        return True
+
+    def remove_pool(self, name: str) -> None:
+        """Stop keeping a pool; its workers stay as they are."""
+        self._found(name)
+        self._records.remove(name)
+        self._pending.pop(name, None)
+        del self._pools[name]
+        self.events.append("pool_removed", pool=name)
+
+    def reconfigure(self, name: str, changes: Mapping[str, Any]) -> None:
+        """Change a pool's section. An illegal request changes nothing."""
+        pool = self._found(name)
+        section = changed_section(pool.stored.section, changes)
+        self._check_clouds(parse_pool(name, section))
+        if section == pool.stored.section:
+            return
+        self._records.change(name, section)
+        stored = next(one for one in self._records.load() if one.name == name)
+        fresh = self._loaded(stored)
+        pool.stored, pool.spec, pool.engine = stored, fresh.spec, fresh.engine
+        pool.queue_declared = False
+        self.events.append(
+            "pool_reconfigured", pool=name, reason=", ".join(sorted(changes)), changes=dict(changes)
+        )
+
+    def freeze(self, reason: str) -> None:
+        """No commands for any pool until ``unfreeze``.
+
+        Not stored: over a restart of this process a teardown is held by the provisioner,
+        which stores that it is disabled.
+        """
+        if self._frozen is None:
+            self.events.append("engines_frozen", reason=reason)
+        self._frozen = reason
+
+    def unfreeze(self) -> None:
+        """Let the engines decide again."""
+        if self._frozen is not None:
+            self.events.append("engines_unfrozen")
+        self._frozen = None
+
+    # ---------------------------------------------------------------- the cycle
+
+    def cycle(self) -> None:
+        """One cycle of every pool. One pool's trouble is not another's."""
+        if not self._pools:
+            return
+        began = time.monotonic()
+        try:
+            self._claim_epochs()
+            self._send_pending()
+            snapshots = self._snapshots()
+        except CallFailed as problem:
+            self._trouble(f"the provisioner does not answer: {problem}")
+            return
+        reports = self._reports()
+        for name, pool in list(self._pools.items()):
+            try:
+                if name in snapshots:
+                    self._take_snapshot(pool, snapshots[name])
+                    self._cycle_pool(pool, reports.get(name))
+            except CallFailed as problem:
+                pool.trouble = f"the provisioner does not answer: {problem}"
+            except Exception:
+                log.exception("the cycle of pool %s failed", name)
+                pool.trouble = "the controller failed in this pool's cycle; see its log"
+        self._cycle_seconds = time.monotonic() - began
+
+    def _cycle_pool(self, pool: _Pool, report: SensorReport | None) -> None:
+        name, now = pool.stored.name, self._clock()
+        before = pool.memory
+        outcome = run_cycle(
+            pool.spec,
+            pool.engine,
+            pool.instances,
+            pool.version,
+            self._enabled,
+            report,
+            before,
+            epoch=pool.epoch or 0,
+            now=now,
+            new_id=self._new_id,
+            frozen=self._frozen
+            or ("another controller keeps this pool" if pool.superseded else None),
+            in_flight=name in self._pending,
+            poll_interval=self._config.queue_poll_interval,
+            default_cloud=self._config.default_cloud,
+        )
+        self._store(pool, outcome, before)
+        pool.outcome, pool.memory, pool.trouble = outcome, outcome.memory, ""
+        for event, fields in outcome.events:
+            self.events.append(event, pool=name, **fields)
+        if outcome.batch is not None:
+            log.info("%s: %s", name, outcome.sentence)
+            self._pending[name] = outcome.batch
+            self._send(name, outcome.batch)
+        for node_id in outcome.pings:
+            self._ping(node_id)
+        self._declare_queue(pool)
+
+    def _store(self, pool: _Pool, outcome: CycleOutcome, before: PoolMemory) -> None:
+        """One transaction, and none when nothing changed."""
+        memory = memory_to_dict(outcome.memory)
+        changed = memory != memory_to_dict(before)
+        signature = (outcome.sentence, outcome.pool_state, outcome.wanted)
+        explained = signature != pool.signature
+        if changed or explained or outcome.batch is not None:
+            self._records.store_cycle(
+                pool.stored.name,
+                memory if changed else None,
+                outcome.batch,
+                outcome.explanation() if explained or outcome.batch is not None else None,
+                outcome.now,
+            )
+        pool.signature = signature
+
+    # ---------------------------------------------------------------- calls
+
+    def _claim_epochs(self) -> None:
+        wanted = [name for name, pool in self._pools.items() if pool.epoch is None]
+        if wanted:
+            for name, epoch in self._call("provisioner", "claim_epoch", wanted).items():
+                if name in self._pools:
+                    self._pools[name].epoch = int(epoch)
+
+    def _snapshots(self) -> dict[str, PoolSnapshot]:
+        since = {name: pool.version for name, pool in self._pools.items()}
+        answer = self._call("provisioner", "snapshots", since)
+        found = {name: from_wire(PoolSnapshot, data) for name, data in answer.items()}
+        self._enabled = all(one.enabled for one in found.values())
+        return found
+
+    def _take_snapshot(self, pool: _Pool, snapshot: PoolSnapshot) -> None:
+        if snapshot.version < pool.version:  # the provisioner lost its store: begin anew
+            pool.instances.clear()
+            pool.version = 0
+            answer = self._call("provisioner", "instances", pool.stored.name, 0)
+            snapshot = from_wire(PoolSnapshot, answer)
+        for instance in snapshot.instances:
+            pool.instances[instance.node_id] = instance
+        oldest = snapshot.now - ENDED_KEPT
+        for node_id, instance in list(pool.instances.items()):
+            if instance.state in FINAL_STATES and instance.state_since < oldest:
+                del pool.instances[node_id]
+        pool.version = snapshot.version
+
+    def _reports(self) -> dict[str, SensorReport]:
+        wanted = {name: pool.queues for name, pool in self._pools.items()}
+        try:
+            answer = self._call("sensors", "reports", wanted, timeout=5.0)
+        except CallFailed as problem:
+            log.info("no sensor reports: %s", problem)
+            return {}
+        return {name: from_wire(SensorReport, data) for name, data in answer.items()}
+
+    def _send_pending(self) -> None:
+        for name, batch in list(self._pending.items()):
+            self._send(name, batch)
+
+    def _send(self, name: str, batch: CommandBatch) -> None:
+        """Send a stored batch; keep it for the next cycle unless it was answered."""
+        try:
+            answer = from_wire(BatchAnswer, self._call("provisioner", "apply", to_wire(batch)))
+        except RemoteError as problem:
+            log.error("batch %s of pool %s was refused: %s", batch.batch_id, name, problem)
+            self.events.append("batch_refused", pool=name, reason=str(problem))
+        except CallFailed as problem:
+            log.info("batch %s will be sent again: %s", batch.batch_id, problem)
+            return
+        else:
+            if answer.outcome == "superseded" and name in self._pools:
+                self._pools[name].superseded = True
+                self.events.append("superseded", pool=name, reason=answer.detail)
+            elif answer.outcome not in ("applied", "repeated"):
+                log.info("batch %s: %s (%s)", batch.batch_id, answer.outcome, answer.detail)
+        self._records.answered(batch.batch_id)
+        self._pending.pop(name, None)
+
+    def _ping(self, node_id: str) -> None:
+        try:
+            beat = self._call(f"agent-{node_id}", "beat_now", timeout=2.0)
+            self._call("sensors", "report", beat, timeout=2.0)
+        except CallFailed as problem:
+            log.info("no sign of life from %s: %s", node_id, problem)
+
+    def _declare_queue(self, pool: _Pool) -> None:
+        queue = getattr(pool.spec.engine_settings, "queue", None)
+        queues = pool.queues if queue is None else [queue, *pool.queues]
+        if pool.queue_declared or not pool.spec.declare_queue or not queues:
+            return
+        try:
+            for name in dict.fromkeys(queues):
+                self._call("sensors", "declare_queue", name)
+            pool.queue_declared = True
+        except CallFailed as problem:
+            log.info("queues of %s not declared yet: %s", pool.stored.name, problem)
+
+    # ---------------------------------------------------------------- answers
+
+    def names(self) -> list[str]:
+        """Names of all pools."""
+        return sorted(self._pools)
+
+    def pool(self, name: str) -> dict[str, Any]:
+        """PoolStatus: how a pool is, as of its last cycle."""
+        pool = self._found(name)
+        return pool_status(
+            pool.stored.section,
+            pool.stored.revision,
+            pool.spec,
+            pool.outcome,
+            pool.instances,
+            pool.trouble,
+            self._clock(),
+        )
+
+    def explain(self, name: str, at: float | None = None) -> dict[str, Any]:
+        """The last cycle's reasoning, or the stored one that was in force ``at`` a time."""
+        pool = self._found(name)
+        if at is None and pool.outcome is not None:
+            return pool.outcome.explanation()
+        stored = self._records.explanation_at(name, at)
+        if stored is None:
+            raise NotFound(f"nothing has been decided for pool '{name}' yet")
+        return stored
+
+    def status(self) -> dict[str, Any]:
+        """For ``epu status``."""
+        return {
+            "pools": self.names(),
+            "frozen": self._frozen,
+            "pending_batches": sorted(self._pending),
+            "cycle_seconds": round(self._cycle_seconds, 3),
+        }
+
+    # ---------------------------------------------------------------- inside
+
+    def _loaded(self, stored: StoredPool) -> _Pool:
+        spec = parse_pool(stored.name, stored.section)
+        engine = find_plugin("epu.engines", spec.engine_type)()
+        try:
+            memory = memory_from_dict(stored.memory)
+        except (ValueError, TypeError, KeyError):
+            log.exception("the memory of pool %s can't be read: starting without", stored.name)
+            memory = PoolMemory()
+        return _Pool(stored=stored, spec=spec, engine=engine, memory=memory)
+
+    def _check_clouds(self, spec: PoolSpec) -> None:
+        problems = [
+            Problem(
+                key="clouds",
+                what=f"unknown cloud '{cloud}'",
+                remedy=did_you_mean(cloud, self._config.clouds),
+            )
+            for cloud in spec.clouds
+            if cloud not in self._config.clouds
+        ]
+        if problems:
+            raise ConfigProblem(problems)
+
+    def _found(self, name: str) -> _Pool:
+        try:
+            return self._pools[name]
+        except KeyError:
+            remedy = did_you_mean(name, self._pools)
+            raise NotFound(f"no pool '{name}'" + (f" ({remedy})" if remedy else "")) from None
+
+    def _trouble(self, text: str) -> None:
+        for pool in self._pools.values():
+            if pool.trouble != text:
+                log.warning("%s: held: %s", pool.stored.name, text)
+            pool.trouble = text

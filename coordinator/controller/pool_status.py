@@ -1,0 +1,79 @@
+"""How a pool is, as plain JSON values for people and programs. PURE."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agent.messages import FINAL_STATES, InstanceView
+from coordinator.controller.cycle import CycleOutcome
+from coordinator.pool_values import PoolSpec
+
+
+def pool_status(
+    section: Mapping[str, Any],
+    revision: int,
+    spec: PoolSpec,
+    outcome: CycleOutcome | None,
+    instances: Mapping[str, InstanceView],
+    trouble: str,
+    now: float,
+) -> dict[str, Any]:
+    """PoolStatus as of the last cycle; ``trouble`` (no cycle was possible) makes it HELD."""
+    state, reason = "PENDING", "not looked at yet"
+    if outcome is not None:
+        state, reason = outcome.pool_state.value, outcome.reason
+    if trouble:
+        state, reason = "HELD", trouble
+    counts = outcome.counts if outcome is not None else {}
+    health = outcome.health if outcome is not None else {}
+    busy = {one.node_id: one.busy for one in outcome.observed.view.instances} if outcome else {}
+    actions = outcome.actions if outcome is not None else None
+    return {
+        "name": spec.name,
+        "state": state,
+        "reason": reason,
+        "wanted": outcome.wanted if outcome is not None else None,
+        "supply": counts.get("supply", 0),
+        "running": counts.get("running", 0),
+        "pending": counts.get("pending", 0),
+        "draining": counts.get("draining", 0),
+        "unhealthy": counts.get("unhealthy", 0),
+        "was_running": outcome.ready_once if outcome is not None else False,
+        "brake": actions.brake.level.value if actions is not None else "NORMAL",
+        "engine": spec.engine,
+        "min": spec.min,
+        "max": spec.max,
+        "template": spec.template,
+        "clouds": list(spec.clouds),
+        "section": dict(section),
+        "revision": revision,
+        "decided_age": now - outcome.now if outcome is not None else None,
+        "readings": {
+            name: {"value": reading.value, "age": reading.age}
+            for name, reading in (outcome.observed.view.readings.items() if outcome else ())
+        },
+        "instances": [
+            {
+                "node_id": one.node_id,
+                "state": one.state.value,
+                "health": health[one.node_id].status.value if one.node_id in health else "UNKNOWN",
+                "busy": busy.get(one.node_id),
+                "age": now - one.wanted_at,
+                "state_age": now - one.state_since,
+                "cloud": one.cloud,
+                "cloud_id": one.cloud_id,
+                "reason": _why(one, health),
+            }
+            for one in sorted(instances.values(), key=lambda one: (one.wanted_at, one.node_id))
+            if one.state not in FINAL_STATES
+        ],
+    }
+
+
+def _why(instance: InstanceView, health: Mapping[str, Any]) -> str:
+    """The health's reason where there is something to say, else the state's."""
+    judged = health.get(instance.node_id)
+    if judged is not None and judged.status.value not in ("OK", "UNKNOWN"):
+        return str(judged.reason)
+    return instance.reason

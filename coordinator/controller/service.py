@@ -1,0 +1,76 @@
+"""The nameko shell of the controller."""
+
+from agent import green  # noqa: F401, I001 - patches the standard library before all else
+
+from typing import Any
+
+from agent import bus
+from agent.rpc_client import ClientPool
+from agent.wire import to_wire
+from coordinator.config import config_of
+from coordinator.controller.keeper import Keeper
+
+
+def build(config: dict[str, Any]) -> Keeper:
+    """The parts of this process, from its nameko config."""
+    from coordinator.bootstrap import build_keeper
+
+    own = config_of(config)
+    calls = ClientPool(config["AMQP_URI"], timeout=own.call_timeout)
+    return build_keeper(own, calls.call)
+
+
+class Controller:
+    """``controller``: keeps pools at the size their engines want."""
+
+    name = "controller"
+    part = bus.Part(build)
+
+    @bus.rpc
+    def add_pool(self, name: str, section: dict[str, Any]) -> dict[str, bool]:
+        return {"added": self.part.add_pool(name, section)}
+
+    @bus.rpc
+    def remove_pool(self, name: str) -> None:
+        self.part.remove_pool(name)
+
+    @bus.rpc
+    def reconfigure(self, name: str, changes: dict[str, Any]) -> Any:
+        self.part.reconfigure(name, changes)
+        return self.part.pool(name)
+
+    @bus.rpc
+    def pools(self) -> Any:
+        return [self.part.pool(name) for name in self.part.names()]
+
+    @bus.rpc
+    def pool(self, name: str) -> Any:
+        return self.part.pool(name)
+
+    @bus.rpc
+    def explain(self, name: str, at: float | None = None) -> Any:
+        return self.part.explain(name, at)
+
+    @bus.rpc
+    def freeze(self, reason: str) -> None:
+        self.part.freeze(reason)
+
+    @bus.rpc
+    def unfreeze(self) -> None:
+        self.part.unfreeze()
+
+    @bus.rpc
+    def events(self, since: int = 0, limit: int = 1000) -> Any:
+        return to_wire(self.part.events.read(since, limit))
+
+    @bus.rpc
+    def status(self) -> Any:
+        return self.part.status()
+
+    @bus.every(seconds=lambda config: config_of(config).cycle_interval)
+    def cycle(self) -> None:
+        self.part.cycle()
+
+
+if __name__ == "__main__":
+    bus.main(Controller)

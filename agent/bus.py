@@ -12,35 +12,31 @@ Whoever imports this has had ``eventlet.monkey_patch()`` called before anything 
 
 from __future__ import annotations
 
-import argparse
 import logging
-import os
 import random
-import signal
-import stat
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import amqp.exceptions
 import eventlet
-import yaml
 from eventlet.event import Event as GreenEvent
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import KombuError
 from nameko.amqp.publish import Publisher
-from nameko.containers import ServiceContainer
 from nameko.exceptions import ContainerBeingKilled
 from nameko.extensions import DependencyProvider, Entrypoint
 from nameko.messaging import Consumer, QueueConsumer
 from nameko.rpc import Responder, Rpc, RpcConsumer, get_rpc_exchange
 
 from agent.messages import mask_url
+from agent.process import main as main
+from agent.process import read_config as read_config
+from agent.process import run_service as run_service
+from agent.process import set_up_logging as set_up_logging
 from agent.rpc_client import EventPublisher as EventPublisher
 from agent.watchdog import Watchdog
 
@@ -134,6 +130,12 @@ class _SafeReplies(RpcConsumer):  # type: ignore[misc]
 
     queue_consumer = _PatientConsumer()
 
+    def handle_message(self, body: Any, message: Any) -> None:
+        if _came_straight(message, get_rpc_exchange(self.container.config).name):
+            super().handle_message(body, message)
+        else:
+            self.queue_consumer.ack_message(message)
+
     def handle_result(self, message: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
         config = self.container.config
         try:
@@ -148,6 +150,19 @@ class _SafeReplies(RpcConsumer):  # type: ignore[misc]
         with suppress(*_CONNECTION_ERRORS):
             self.queue_consumer.ack_message(message)
         return result, exc_info
+
+
+def _came_straight(message: Any, exchange: str) -> bool:
+    """Whether the sender itself published the message to ``exchange``.
+
+    The broker checks what a client publishes, not what it forwards: a node could send
+    round the rights of its account through a dead-letter queue of its own or an exchange
+    that it bound. Such a message carries a mark, and nobody honest sends one.
+    """
+    if message.delivery_info.get("exchange") == exchange and "x-death" not in message.headers:
+        return True
+    log.warning("dropped a message that took a side road to %s", exchange)
+    return False
 
 
 class _SafeRpc(Rpc):  # type: ignore[misc]
@@ -204,6 +219,9 @@ class _PatientEntrypoint(Consumer):  # type: ignore[misc]
     queue_consumer = _PatientConsumer()
 
     def handle_message(self, body: Any, message: Any) -> None:
+        if not _came_straight(message, self.queue.exchange.name):
+            self.queue_consumer.ack_message(message)
+            return
         delivery = Delivery(
             body=body,
             key=message.delivery_info.get("routing_key", ""),
@@ -215,7 +233,7 @@ class _PatientEntrypoint(Consumer):  # type: ignore[misc]
                 self, (delivery,), {}, handle_result=partial(self.handle_result, message)
             )
         except ContainerBeingKilled:
-            self.requeue_message(message)
+            self.queue_consumer.requeue_message(message)
 
 
 #: ``@consume(queue)``: one call of the method, with a Delivery, per message of a queue.
@@ -313,82 +331,6 @@ class Part(DependencyProvider):  # type: ignore[misc]
 
     def get_dependency(self, worker_ctx: Any) -> Any:
         return self.value
-
-
-# ------------------------------------------------------------------ running a process
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """A nameko config file. Refuses one that other users can read: it holds a password."""
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
-        raise PermissionError(
-            f"{path} can be read by other users (mode {mode:04o}); run: chmod 600 {path}"
-        )
-    found = yaml.safe_load(path.read_text())
-    if not isinstance(found, dict) or "AMQP_URI" not in found:
-        raise ValueError(f"{path} must hold AMQP_URI")
-    return found
-
-
-def run_service(service_class: type, config: dict[str, Any]) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code. Waits for the broker by itself."""
-    container = ServiceContainer(service_class, config)
-    stopping = GreenEvent()
-
-    def ask_to_stop(*_: object) -> None:
-        eventlet.spawn_n(lambda: stopping.ready() or stopping.send(0))
-
-    signal.signal(signal.SIGTERM, ask_to_stop)
-    signal.signal(signal.SIGINT, ask_to_stop)
-
-    def serve() -> None:
-        code = 1
-        try:
-            container.start()
-            log.info("serving %s", container.service_name)
-            container.wait()
-            code = 0
-        except Exception:
-            log.exception("%s ended", container.service_name)
-        if not stopping.ready():
-            stopping.send(code)
-
-    eventlet.spawn(serve)
-    code: int = stopping.wait()
-    # A consumer that is waiting for a dead broker never stops by itself.
-    with eventlet.Timeout(5, exception=False):
-        container.stop()
-    return code
-
-
-def set_up_logging(level: str = "INFO") -> None:
-    """Plain lines on stderr; nameko's and kombu's chatter only when it is a warning."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=level,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    for chatty in ("nameko", "kombu", "amqp", "urllib3"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    # It prints a traceback for every lost connection; we say it in a line.
-    logging.getLogger("kombu.mixins").setLevel(logging.ERROR)
-
-
-def main(service_class: type | Callable[[Mapping[str, Any]], type]) -> None:
-    """The command line of a service module: ``--config FILE``. Ends the process."""
-    parser = argparse.ArgumentParser(description=f"Run {service_class.__name__}.")
-    parser.add_argument("--config", type=Path, required=True, help="nameko config, mode 0600")
-    options = parser.parse_args()
-    set_up_logging(os.environ.get("EPU_LOG_LEVEL", "INFO"))
-    try:
-        config = read_config(options.config)
-    except (OSError, ValueError, yaml.YAMLError) as problem:
-        sys.exit(f"epu: {problem}")
-    made = service_class if isinstance(service_class, type) else service_class(config)
-    code = run_service(made, config)
-    logging.shutdown()
-    os._exit(code)  # no waiting for the threads of a broker that is gone
 
 
 def _line(problem: BaseException) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.messages import BrokerAccess
@@ -16,6 +18,8 @@ from coordinator.config import CoordinatorConfig, read_token_key
 
 if TYPE_CHECKING:
     from coordinator.controller.keeper import Keeper
+    from coordinator.provisioner.cloud_calls import InParallel
+    from coordinator.provisioner.provisioner import Provisioner
     from coordinator.registrar.enrolment import Registrar
     from coordinator.sensors.aggregator import Aggregator, Publisher
 
@@ -75,4 +79,35 @@ def build_keeper(config: CoordinatorConfig, call: Call) -> Keeper:
         call,
         time.time,
         lambda prefix: f"{prefix}-{uuid.uuid4().hex[:10]}",
+    )
+
+
+def build_provisioner(
+    config: CoordinatorConfig, access: BrokerAccess, call: Call, in_parallel: InParallel
+) -> Provisioner:
+    """The provisioner process: instance records, and one process per cloud's driver."""
+    from agent.wire import to_wire
+    from coordinator.events import EventLog
+    from coordinator.provisioner.cloud_process import CloudProcess
+    from coordinator.provisioner.launcher import Launcher
+    from coordinator.provisioner.provisioner import Provisioner
+    from coordinator.store.session import open_store
+    from userdata_templates.render import render
+
+    enrol_only = replace(access, accounts={"enrol": access.accounts["enrol"]}, management_url=None)
+    launcher = Launcher(config.run, read_token_key(config), to_wire(enrol_only), render)
+    store = open_store(config.store_path("provisioner"))
+    clouds = {
+        name: CloudProcess(name, settings, Path(config.state_dir))
+        for name, settings in config.clouds.items()
+    }
+    return Provisioner(
+        store,
+        clouds,
+        EventLog(store, "provisioner", config.run, time.time),
+        config,
+        launcher,
+        call,
+        time.time,
+        in_parallel,
     )

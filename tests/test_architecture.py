@@ -27,6 +27,7 @@ WIRE = (
     "agent.rpc_client",
     "agent.bus",
     "agent.green",
+    "agent.process",
 )
 #: Values and parsers that people's text goes through, shared by all who read such text.
 TEXT = (
@@ -45,8 +46,14 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 }
 
 LIBRARIES: dict[str, tuple[str, ...]] = {
-    "nameko": ("*/service.py", "agent/bus.py", "mgmt/shell.py"),
-    "eventlet": ("*/service.py", "agent/bus.py", "agent/green.py", "mgmt/shell.py"),
+    "nameko": ("*/service.py", "agent/bus.py", "agent/process.py", "mgmt/shell.py"),
+    "eventlet": (
+        "*/service.py",
+        "agent/bus.py",
+        "agent/process.py",
+        "agent/green.py",
+        "mgmt/shell.py",
+    ),
     "kombu": (
         "agent/bus.py",
         "agent/rpc_client.py",

@@ -1,0 +1,135 @@
+"""What a node is told at birth: its user-data, and which machine of the batch it is.
+
+Two files, because one user-data serves a whole batch: the *user-data* (rendered by
+``worker.agent-config.j2``: run, pool, launch id, enrolment token, where the broker is) and
+the *instance data* (the launch index, from the cloud).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from agent.messages import WIRE_VERSION, BrokerAccess
+from agent.wire import MalformedMessage, from_wire
+
+#: Where a node's supervisord listens; see ``supervisor_socket``.
+SOCKET_VARIABLE = "EPU_SUPERVISOR_SOCKET"
+#: Key of the only account that user-data holds.
+ENROL_ACCOUNT = "enrol"
+
+
+class ConfigError(Exception):
+    """The agent can't start with these files. One line: which file, which key, what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserData:
+    """The shape of the user-data file."""
+
+    version: int
+    run: str
+    pool: str
+    launch_id: str
+    token: str = field(repr=False)
+    broker: BrokerAccess
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceData:
+    """The shape of the instance-data file."""
+
+    launch_index: int
+    cloud_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentConfig:
+    """Everything an agent knows before it enrols. The token never appears in ``repr``."""
+
+    run: str
+    pool: str
+    launch_id: str
+    index: int
+    token: str = field(repr=False)
+    broker: BrokerAccess
+    directory: Path
+    supervisor_socket: Path
+    cloud_id: str = ""
+
+    @property
+    def node_id(self) -> str:
+        """The identity that was chosen for this machine before its cloud was asked."""
+        return f"{self.launch_id}-{self.index}"
+
+
+def supervisor_socket(environment: Mapping[str, str], directory: Path) -> Path:
+    """Where the node's supervisord listens.
+
+    What ``EPU_SUPERVISOR_SOCKET`` says, else what a supervisord tells its children (the
+    socket of a deep directory is elsewhere, its path would be too long), else
+    ``supervisor.sock`` in the node's directory.
+    """
+    if told := environment.get(SOCKET_VARIABLE):
+        return Path(told)
+    scheme, _, path = environment.get("SUPERVISOR_SERVER_URL", "").partition("://")
+    return Path(path) if scheme == "unix" and path else directory / "supervisor.sock"
+
+
+def read_config(
+    user_data: Path,
+    instance_data: Path,
+    directory: Path,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> AgentConfig:
+    """The agent's config out of its two files. Raises ConfigError."""
+    told = _parse(UserData, user_data)
+    machine = _parse(InstanceData, instance_data)
+    if told.version > WIRE_VERSION:
+        raise ConfigError(
+            f"{user_data}: version {told.version} is newer than this agent understands "
+            f"({WIRE_VERSION}); install a newer agent in the image"
+        )
+    if ENROL_ACCOUNT not in told.broker.accounts:
+        raise ConfigError(f"{user_data}: broker.accounts must hold the account '{ENROL_ACCOUNT}'")
+    for key in ("run", "pool", "launch_id", "token"):
+        if not getattr(told, key):
+            raise ConfigError(f"{user_data}: {key} must not be empty")
+    if machine.launch_index < 0:
+        raise ConfigError(
+            f"{instance_data}: launch_index must be 0 or more, not {machine.launch_index}"
+        )
+    if not directory.is_dir() or not os.access(directory, os.W_OK | os.X_OK):
+        raise ConfigError(f"{directory} must be a directory that the agent can write")
+    return AgentConfig(
+        run=told.run,
+        pool=told.pool,
+        launch_id=told.launch_id,
+        index=machine.launch_index,
+        token=told.token,
+        broker=told.broker,
+        directory=directory,
+        supervisor_socket=supervisor_socket(environment, directory),
+        cloud_id=machine.cloud_id,
+    )
+
+
+def _parse(kind: type[Any], path: Path) -> Any:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise ConfigError(f"{path} can't be read: {problem.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text") from None
+    except ValueError as problem:
+        # The message of json names a position, never the text around it: no secret leaks.
+        raise ConfigError(f"{path} is not JSON: {problem}") from None
+    try:
+        return from_wire(kind, found)
+    except MalformedMessage as problem:
+        raise ConfigError(f"{path}: {problem}") from None

@@ -1,0 +1,265 @@
+"""The machine as its agent sees it: one object behind the nameko shell.
+
+Knows nothing of nameko or the broker, so it is tested with a real supervisord alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from agent.config import AgentConfig
+from agent.drain import Drain, Step, workers_running
+from agent.enrolment import BROKER_FILE
+from agent.heartbeat import Facts, Pulse, busy_flag, next_beat
+from agent.host_probe import HostProbe
+from agent.messages import DrainAnswer, EnrolAnswer, Heartbeat, ProcessState, ReadyReport
+from agent.private_files import read_json, write_private_json
+from agent.process_probe import ProcessProbe, SupervisorRefused, SupervisorUnreachable
+from agent.program_launcher import search_path
+from agent.programs import (
+    NodePlace,
+    ProgramProblem,
+    node_environment,
+    role_names,
+    worker_names,
+    write_programs,
+)
+from agent.readiness import PROGRAM_GRACE, Surroundings, Verdict, await_checks, await_programs
+from agent.wire import to_wire
+
+log = logging.getLogger(__name__)
+
+READY_FILE = "ready.json"
+#: Lines that ``logs`` gives at most.
+MAX_LOG_LINES = 2000
+
+
+class Node:
+    """Programs, readiness, heartbeats and drains of one node."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        answer: EnrolAnswer,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.answer = answer
+        self.role = answer.role
+        self.pulse = Pulse(boot_id=uuid.uuid4().hex)
+        self._clock = clock
+        self._sleep = sleep
+        self._started_at = clock()
+        self._place = NodePlace(
+            directory=config.directory, broker_file=config.directory / BROKER_FILE
+        )
+        self._workers = worker_names(self.role)
+        self._names = role_names(self.role)
+        self._probe = ProcessProbe(config.supervisor_socket)
+        self._host = HostProbe(config.directory)
+        self._drain = Drain(config.directory, self._workers, self._probe)
+        self._ready_file = config.directory / READY_FILE
+        self._programs_added = False
+        #: The coordinator acknowledged our readiness, in this life of the agent or before.
+        self.ready = read_json(self._ready_file) is not None
+
+    # -------------------------------------------------------------- bringing up
+
+    def bring_up(self) -> ReadyReport:
+        """Start the programs, wait until all of the role passes; the report to send.
+
+        Takes as long as the role's own deadlines allow. A node that was ready before (the
+        agent was restarted) is not verified again: its workers may be stopped by a drain.
+        """
+        verdict = self._start_programs()
+        if verdict.ok and not self.ready:
+            around = Surroundings(
+                directory=self._place.directory,
+                environment={"PATH": search_path(), **self._environment()},
+                clock=time.monotonic,
+                sleep=self._sleep,
+            )
+            slowest = max((p.start_seconds for p in self.role.programs.values()), default=0)
+            timeout = PROGRAM_GRACE + 4 * slowest
+            verdict = await_programs(self._names, self.processes, timeout, around)
+            if verdict.ok:
+                verdict = await_checks(self.role.checks, around)
+        if not verdict.ok:
+            log.error("not ready: %s: %s", verdict.step, verdict.problem)
+        return ReadyReport(
+            node_id=self.answer.node_id,
+            ok=verdict.ok,
+            outputs=dict(self.role.outputs) if verdict.ok else {},
+            step=verdict.step,
+            problem=verdict.problem,
+            boot_id=self.pulse.boot_id,
+        )
+
+    def acknowledged(self) -> None:
+        """The coordinator accepted that this node is ready; beats repeat it from now on."""
+        if self.ready:
+            return
+        self.ready = True
+        try:
+            write_private_json(self._ready_file, {"boot_id": self.pulse.boot_id})
+        except OSError as problem:  # a restarted agent then verifies the node once more
+            log.error("can't store that this node is ready: %s", problem)
+
+    def _start_programs(self, timeout: float = 60.0) -> Verdict:
+        """Write the programs' files and let supervisord take them in."""
+        try:
+            write_programs(self.role, self._place, self._environment())
+        except (ProgramProblem, OSError) as problem:
+            return Verdict(ok=False, step="programs", problem=str(problem))
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                changed = self._probe.add_new_programs()
+            except SupervisorUnreachable as problem:
+                # Normal for a moment: supervisord starts its programs before it listens.
+                if time.monotonic() > deadline:
+                    return Verdict(ok=False, step="programs", problem=str(problem))
+                self._sleep(0.2)
+            except SupervisorRefused as problem:
+                return Verdict(ok=False, step="programs", problem=str(problem))
+            else:
+                if changed:
+                    log.warning("programs that run as they were before: %s", ", ".join(changed))
+                self._programs_added = True
+                self._advance(self.processes())
+                return Verdict(ok=True)
+
+    def _environment(self) -> dict[str, str]:
+        answer = self.answer
+        return node_environment(self._place, answer.node_id, answer.run, answer.pool)
+
+    # -------------------------------------------------------------- looking
+
+    def processes(self) -> tuple[ProcessState, ...] | None:
+        """Process states; None when supervisord does not answer."""
+        try:
+            return self._probe.states()
+        except (SupervisorUnreachable, SupervisorRefused) as problem:
+            log.debug("%s", problem)
+            return None
+
+    def beat(self) -> Heartbeat:
+        """Look at everything, move a drain on, make the next heartbeat."""
+        processes = self.processes()
+        step = self._advance(processes)
+        facts = Facts(
+            now=self._clock(),
+            ready=self.ready,
+            draining=self._drain.draining,
+            drained=self._drained(step),
+            processes=processes,
+            busy=self._busy(processes),
+            figures=self._host.figures(),
+        )
+        before = self.pulse
+        self.pulse, beat = next_beat(
+            before, facts, self.answer.node_id, self.answer.pool, self._names
+        )
+        if self.pulse.supervisor_lost and not before.supervisor_lost:
+            log.error("the node's supervisord does not answer")
+        return beat
+
+    def describe(self) -> dict[str, Any]:
+        """All about this node for people, as plain JSON values."""
+        processes = self.processes()
+        return {
+            "node_id": self.answer.node_id,
+            "run": self.answer.run,
+            "pool": self.answer.pool,
+            "boot_id": self.pulse.boot_id,
+            "sequence": self.pulse.sequence,
+            "uptime": self._clock() - self._started_at,
+            "ready": self.ready,
+            "duty": self._drain.duty.value,
+            "busy": self._busy(processes),
+            "directory": str(self._place.directory),
+            "host": platform.node(),
+            "python": sys.version.split()[0],
+            "supervisor_ok": processes is not None,
+            "processes": to_wire(processes or ()),
+            "figures": self._host.figures(),
+            "outputs": dict(self.role.outputs),
+        }
+
+    def logs(self, program: str, lines: int = 100) -> str:
+        """The last lines of a program's stdout and stderr, of each of its copies.
+
+        Raises ValueError for a program that this node does not have, naming those it has;
+        SupervisorUnreachable.
+        """
+        names = [process.name for process in self._probe.states()]
+        wanted = [name for name in names if program in (name, name.partition(":")[0])]
+        if not wanted:
+            raise ValueError(f"no program '{program}' here; there are: {', '.join(names)}")
+        count = max(1, min(lines, MAX_LOG_LINES))
+        return "\n".join(filter(None, (self._probe.tail(name, count) for name in wanted)))
+
+    def _busy(self, processes: tuple[ProcessState, ...] | None) -> bool | None:
+        if not self.role.busy_file:
+            return None
+        path = self._place.directory / self.role.busy_file
+        return busy_flag(_contents(path), workers_running(self._workers, processes))
+
+    # -------------------------------------------------------------- draining, stopping
+
+    def drain(self) -> DrainAnswer:
+        """Drain from now on; asked again, how far it is."""
+        self._drain.ask()
+        return self._drain_answer()
+
+    def cancel_drain(self) -> DrainAnswer:
+        """Take up work again."""
+        self._drain.cancel()
+        return self._drain_answer()
+
+    def stop(self) -> None:
+        """End all programs, then supervisord, and with it this agent.
+
+        Workers have their ``drain_timeout`` to finish the job in hand.
+        """
+        self._probe.shut_down()
+
+    def _drain_answer(self) -> DrainAnswer:
+        step = self._advance(self.processes())
+        processes = self.processes()  # what a stop that takes no time has done already
+        step = self._advance(processes)
+        return DrainAnswer(
+            node_id=self.answer.node_id,
+            draining=self._drain.draining,
+            drained=self._drained(step),
+            busy=self._busy(processes),
+            detail=step.detail,
+        )
+
+    def _drained(self, step: Step) -> bool:
+        return step.drained and self._drain.draining and self._programs_added
+
+    def _advance(self, processes: tuple[ProcessState, ...] | None) -> Step:
+        try:
+            return self._drain.advance(processes)
+        except (SupervisorUnreachable, SupervisorRefused) as problem:
+            log.warning("drain: %s", problem)
+            return Step(duty=self._drain.duty, detail=str(problem))
+
+
+def _contents(path: Path) -> list[str]:
+    """What the busy files say: ``path`` and, of several workers, ``path.<worker>.<copy>``."""
+    found = []
+    for file in (path, *path.parent.glob(f"{path.name}.*")):
+        try:
+            found.append(file.read_text(encoding="utf-8", errors="replace"))
+        except OSError:
+            continue
+    return found

@@ -1,0 +1,169 @@
+"""What comes next: from a plan and what the record says of it. PURE.
+
+Nothing is remembered between the calls, so a second boot tool, started after the first
+was killed at any moment, goes on exactly where the record ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from bootlevels.plan import LaunchPlan, ServiceSpec
+
+
+class ServiceState(str, Enum):
+    """How far a service is. Each state is stored before what follows it is tried."""
+
+    NEW = "NEW"
+    LAUNCHED = "LAUNCHED"
+    BOOTED = "BOOTED"
+    VERIFIED = "VERIFIED"
+    TERMINATING = "TERMINATING"
+    TERMINATED = "TERMINATED"
+
+
+#: Whether there may be something in the world that a termination must end.
+ENDED_STATES = frozenset({ServiceState.NEW, ServiceState.TERMINATED})
+STOPPING_STATES = frozenset({ServiceState.TERMINATING, ServiceState.TERMINATED})
+
+NEXT_STATES: dict[ServiceState, frozenset[ServiceState]] = {
+    ServiceState.NEW: frozenset(
+        {
+            ServiceState.LAUNCHED,  # its boot program is about to run
+        }
+    ),
+    ServiceState.LAUNCHED: frozenset(
+        {
+            ServiceState.LAUNCHED,  # it failed or was interrupted: the program runs again
+            ServiceState.BOOTED,  # the boot program succeeded, its outputs are stored
+            ServiceState.TERMINATING,  # given up half-way; what it left must be ended
+        }
+    ),
+    ServiceState.BOOTED: frozenset(
+        {
+            ServiceState.LAUNCHED,  # a watcher asked for a restart after a failed check
+            ServiceState.VERIFIED,  # every check passed
+            ServiceState.TERMINATING,
+        }
+    ),
+    ServiceState.VERIFIED: frozenset({ServiceState.TERMINATING}),
+    ServiceState.TERMINATING: frozenset(
+        {
+            ServiceState.TERMINATING,  # the terminate program failed: it runs again
+            ServiceState.TERMINATED,  # it succeeded, or there is none
+        }
+    ),
+    ServiceState.TERMINATED: frozenset(),
+}
+
+States = Mapping[str, ServiceState]
+
+
+class ServiceAction(str, Enum):
+    """The next thing to do with one service."""
+
+    BOOT = "boot"
+    VERIFY = "verify"
+    TERMINATE = "terminate"
+
+
+@dataclass(frozen=True)
+class StartLevel:
+    """Bring these services of a level forward, all at once."""
+
+    number: int
+    services: tuple[ServiceSpec, ...]
+
+
+@dataclass(frozen=True)
+class LevelFailed:
+    """The level can't be completed now; nothing above it may start."""
+
+    number: int
+    failed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Every service is where it should be."""
+
+
+NextStep = StartLevel | LevelFailed | Finished
+
+
+def next_boot_action(state: ServiceState) -> ServiceAction | None:
+    """What a service in ``state`` needs next on its way to VERIFIED."""
+    if state in (ServiceState.NEW, ServiceState.LAUNCHED):
+        return ServiceAction.BOOT
+    return ServiceAction.VERIFY if state is ServiceState.BOOTED else None
+
+
+def next_boot_step(plan: LaunchPlan, states: States, failed: frozenset[str]) -> NextStep:
+    """The lowest level that is not verified, or why it can't be.
+
+    ``failed``: services that failed in this very attempt; they are not tried again in it.
+    """
+    for level in plan.levels:
+        waiting = tuple(
+            service for service in level.services if next_boot_action(_state(states, service.name))
+        )
+        if not waiting:
+            continue
+        stuck = tuple(service.name for service in waiting if service.name in failed)
+        if stuck:
+            return LevelFailed(level.number, stuck)
+        return StartLevel(level.number, waiting)
+    return Finished()
+
+
+def next_termination_step(plan: LaunchPlan, states: States, failed: frozenset[str]) -> NextStep:
+    """The highest level with something left to end, or why it can't be ended.
+
+    What failed to end may still need the levels below it, so they stay until a repeated
+    termination gets through.
+    """
+    for level in reversed(plan.levels):
+        left = tuple(
+            service
+            for service in level.services
+            if _state(states, service.name) not in ENDED_STATES
+        )
+        if not left:
+            continue
+        stuck = tuple(service.name for service in left if service.name in failed)
+        if stuck:
+            return LevelFailed(level.number, stuck)
+        return StartLevel(level.number, left)
+    return Finished()
+
+
+def is_stopping(states: States) -> bool:
+    """Whether a termination has begun: then the run can only be ended."""
+    return any(state in STOPPING_STATES for state in states.values())
+
+
+def changed_services(old: LaunchPlan, new: LaunchPlan, states: States) -> tuple[str, ...]:
+    """Services that stand by the ``old`` plan and are others, elsewhere or gone in ``new``.
+
+    What failed may be corrected in the plan; what is verified may not change under us.
+    """
+    changed = []
+    for service in old.services():
+        state = _state(states, service.name)
+        if state is ServiceState.NEW:
+            continue
+        try:
+            other = new.service(service.name)
+        except KeyError:
+            changed.append(service.name)
+            continue
+        moved = new.level_of(service.name) != old.level_of(service.name)
+        if state is ServiceState.VERIFIED and (moved or other != service):
+            changed.append(service.name)
+    return tuple(changed)
+
+
+def _state(states: States, name: str) -> ServiceState:
+    return states.get(name, ServiceState.NEW)

@@ -1,0 +1,144 @@
+"""What must hold of a plan beyond its references; for every reader of plans.
+
+Pools are parsed as the coordinator will parse them, programs must exist, and there must
+be a way to the coordinator. Keys of the problems are ``services.<name>.<key>``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bootlevels.attribute_graph import uses_of
+from bootlevels.attributes import Attributes, MalformedReference, Unresolved
+from bootlevels.plan import LaunchPlan, Program, ServiceSpec
+from coordinator.errors import ConfigProblem, Problem, did_you_mean
+from coordinator.plugins import find_plugin
+from coordinator.pool_spec import parse_pool
+
+#: Stands for what only the boot will tell.
+_NOT_YET = "x"
+
+
+def plan_problems(
+    plan: LaunchPlan, environment: Mapping[str, str], unsure: frozenset[str]
+) -> list[Problem]:
+    """Everything wrong with ``plan`` but its references; ``unsure`` services are left out."""
+    # Without run_dir: nothing in it is there yet, so what refers to it can't be checked.
+    run = {"run_name": plan.name, "plan_dir": plan.directory, "python": sys.executable}
+    known = Attributes(plan=plan, run=run, outputs={}, environment=environment)
+    problems = list(_cloud_problems(plan))
+    for service in plan.services():
+        if service.name in unsure:
+            continue
+        problems += _registrar_problems(plan, service, unsure)
+        problems += _program_problems(service, known)
+        if service.pool:
+            problems += _pool_problems(plan, service, known)
+    return problems
+
+
+def _cloud_problems(plan: LaunchPlan) -> Iterator[Problem]:
+    for name, settings in plan.clouds.items():
+        driver = settings.get("driver")
+        if driver is None:
+            yield Problem(key=f"clouds.{name}.driver", what="is missing")
+            continue
+        try:
+            find_plugin("epu.clouds", driver, f"clouds.{name}.driver")
+        except ConfigProblem as found:
+            yield from found.problems
+
+
+def _registrar_problems(
+    plan: LaunchPlan, service: ServiceSpec, unsure: frozenset[str]
+) -> Iterator[Problem]:
+    here = f"services.{service.name}"
+    registrar = plan.registrar()
+    if registrar is service and not {"accounts"} & {*service.attributes, *service.outputs}:
+        what = "whoever provides the registrar has an attribute or output 'accounts'"
+        yield Problem(key=f"{here}.provides", what=what, remedy="the path of an accounts.json")
+    if registrar not in (None, service) and service.provides:
+        yield Problem(key=f"{here}.provides", what="another service provides the registrar too")
+    if service.pool is None or (registrar is None and unsure):
+        return
+    if registrar is None or plan.level_of(registrar.name) >= plan.level_of(service.name):
+        yield Problem(
+            key=f"{here}.pool",
+            what="no coordinator below it that could keep the pool",
+            remedy="a service of a lower level has provides: [registrar]",
+        )
+
+
+def _program_problems(service: ServiceSpec, known: Attributes) -> Iterator[Problem]:
+    named: list[tuple[str, Program | None]] = [
+        ("boot", service.boot),
+        ("terminate", service.terminate),
+        *((f"ready[{at}]", check.program) for at, check in enumerate(service.ready)),
+    ]
+    for part, program in named:
+        if program is None:
+            continue
+        try:
+            first = known.expand(program.words[0], service)
+        except (Unresolved, MalformedReference):
+            continue  # known at boot only, or reported already
+        if find_program(first, known.plan.directory) is None:
+            yield Problem(
+                key=f"services.{service.name}.{part}.run",
+                what=f"there is no program '{first}'",
+                remedy="a name on PATH, or a path relative to the plan",
+            )
+
+
+def find_program(word: str, directory: str) -> str | None:
+    """The path of program ``word``: relative paths are from ``directory``, names from PATH."""
+    if "/" not in word:
+        return shutil.which(word)
+    path = os.path.join(directory, word)
+    return path if os.path.isfile(path) and os.access(path, os.X_OK) else None
+
+
+def _pool_problems(plan: LaunchPlan, service: ServiceSpec, known: Attributes) -> Iterator[Problem]:
+    assert service.pool is not None
+    here = f"services.{service.name}.pool"
+    guessed = {use.key for use in uses_of(service) if _is_guess(use.text, service, known)}
+    section = _filled(service.pool.section, service, known)
+    try:
+        spec = parse_pool(service.name, section, key=here)
+    except ConfigProblem as found:
+        for problem in found.problems:
+            if not any(_same_place(key, problem.key) for key in guessed):
+                yield problem
+        return
+    for cloud in spec.clouds:
+        if plan.clouds and cloud not in plan.clouds and f"{here}.clouds" not in str(guessed):
+            remedy = did_you_mean(cloud, plan.clouds)
+            yield Problem(key=f"{here}.clouds", what=f"unknown cloud '{cloud}'", remedy=remedy)
+
+
+def _is_guess(text: str, service: ServiceSpec, known: Attributes) -> bool:
+    try:
+        known.expand(text, service)
+    except (Unresolved, MalformedReference):
+        return True
+    return False
+
+
+def _same_place(guessed: str, key: str) -> bool:
+    """Whether a problem at ``key`` may come from the guessed value at ``guessed``."""
+    plain = guessed.replace("[", ".").replace("]", "")
+    return plain == key or plain.startswith(f"{key}.")
+
+
+def _filled(value: Any, service: ServiceSpec, known: Attributes) -> Any:
+    if isinstance(value, str):
+        return _NOT_YET if _is_guess(value, service, known) else known.expand(value, service)
+    if isinstance(value, Mapping):
+        return {key: _filled(inner, service, known) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_filled(inner, service, known) for inner in value]
+    return value

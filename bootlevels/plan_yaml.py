@@ -1,0 +1,301 @@
+"""From a native plan file to a LaunchPlan, or every problem of it at once.
+
+Each problem names ``file:line``, the dotted key (``services.web.boot.run``), what is wrong
+and, where there is one, the remedy. A service that can't be read does not hide what is
+wrong with the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from bootlevels.attribute_graph import global_names_used, reference_problems
+from bootlevels.attributes import GLOBAL
+from bootlevels.plan import (
+    REGISTRAR,
+    BootLevel,
+    LaunchPlan,
+    ServiceKind,
+    ServiceSpec,
+)
+from bootlevels.plan_checks import plan_problems
+from bootlevels.plan_profiles import level_of_service, with_profile
+from bootlevels.plan_text import (
+    DefaultsText,
+    PlanText,
+    ServiceText,
+    known_keys,
+)
+from bootlevels.plan_values import service_spec
+from bootlevels.yaml_text import Text, path_of, read_yaml, shown_key
+from coordinator.errors import ConfigProblem, Problem, did_you_mean
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_ONLY = "this version boots local and pool services only"
+#: Keys of the format that a later version will read; so that nobody looks for a typo.
+_LATER = {
+    **dict.fromkeys(
+        ("template", "cloud", "image", "host", "on", "replicas", "transport", "address"), _ONLY
+    ),
+    "include": "this version reads plans of one file only",
+}
+MAX_GLOBAL = 4096
+
+
+def read_plan(
+    path: Path,
+    *,
+    profile: str = "",
+    given: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> LaunchPlan:
+    """The plan in file ``path`` with ``profile`` laid over it and globals ``given``.
+
+    With an ``environment`` unset ``env:NAME`` variables are problems too. Raises
+    ConfigProblem with everything that is wrong.
+    """
+    # Lexical, never resolved: a plan reached through a link keeps its neighbours there.
+    absolute = Path.cwd() / path
+    return parse_plan(
+        _text_of(path),
+        file=str(path),
+        directory=str(absolute.parent),
+        profile=profile,
+        given=given or {},
+        environment=environment,
+    )
+
+
+def profiles_of(path: Path) -> tuple[str, ...]:
+    """Names of the profiles in file ``path``. Raises ConfigProblem when it is not YAML."""
+    found = read_yaml(_text_of(path), str(path)).at(["profiles"])
+    return tuple(found.value) if found and isinstance(found.value, dict) else ()
+
+
+def parse_plan(
+    text: str,
+    *,
+    file: str,
+    directory: str,
+    profile: str = "",
+    given: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> LaunchPlan:
+    """As ``read_plan``, from ``text`` that is called ``file``."""
+    tree = read_yaml(text, file)
+    if not isinstance(tree.value, dict):
+        raise ConfigProblem([Problem(where=tree.place, what="a plan is a section of keys")])
+    problems: list[Problem] = []
+    if profile:
+        tree, problems = with_profile(tree, profile)
+    reader = _Reader(tree)
+    plan = reader.plan(directory=directory, source=file, profile=profile)
+    problems += reader.problems
+    if plan is not None:
+        plan, wrong = _with_globals(plan, given or {})
+        problems += wrong
+        graph = reference_problems(plan, environment, frozenset(reader.unsure))
+        problems += [reader.located(problem) for problem in graph]
+        more = plan_problems(plan, environment or {}, frozenset(reader.unsure))
+        problems += [reader.located(problem) for problem in more]
+    if problems or plan is None:
+        raise ConfigProblem(sorted(dict.fromkeys(problems), key=_line))
+    return plan
+
+
+def _line(problem: Problem) -> int:
+    line = problem.where.rpartition(":")[2]
+    return int(line) if line.isdecimal() else 0
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigProblem([Problem(where=str(path), what="is not a UTF-8 text")]) from None
+    except OSError as error:
+        what = f"can't be read: {error.strerror}"
+        raise ConfigProblem([Problem(where=str(path), what=what)]) from None
+
+
+def _with_globals(plan: LaunchPlan, given: Mapping[str, str]) -> tuple[LaunchPlan, list[Problem]]:
+    known = {*plan.globals, *global_names_used(plan)}
+    problems = []
+    for name, value in given.items():
+        if name not in known:
+            what = "no such global in the plan"
+            remedy = did_you_mean(name, known)
+            problems.append(Problem(where="command line", key=name, what=what, remedy=remedy))
+        elif len(value) > MAX_GLOBAL or "\0" in value:
+            what = f"at most {MAX_GLOBAL} characters and no zero byte"
+            problems.append(Problem(where="command line", key=name, what=what))
+    return replace(plan, globals={**plan.globals, **given}), problems
+
+
+@dataclass
+class _Reader:
+    """From the merged tree to values; collects problems and what could not be read."""
+
+    tree: Text
+    problems: list[Problem] = field(default_factory=list)
+    unsure: set[str] = field(default_factory=set)
+
+    def located(self, problem: Problem) -> Problem:
+        """``problem`` with the file and line of its key."""
+        if problem.where:
+            return problem
+        path = path_of(problem.key)
+        if path[:1] == ("services",) and len(path) > 1:
+            levels = self.tree.at(["levels"])
+            at = level_of_service(levels, str(path[1])) if levels else None
+            if at is not None:
+                path = ("levels", at, *path)
+        return replace(problem, where=self.tree.place_of(path))
+
+    def plan(self, *, directory: str, source: str, profile: str) -> LaunchPlan | None:
+        """The plan as far as it can be read; None when not even its outline can."""
+        given = self.tree.plain()
+        self._find_empty(self.tree, ())
+        top = self._top(given)
+        defaults = top.defaults if top else DefaultsText()
+        levels: list[BootLevel] = []
+        seen: dict[str, int] = {}
+        listed = given.get("levels")
+        for at, level in enumerate(listed if isinstance(listed, list) else []):
+            services = level.get("services") if isinstance(level, dict) else None
+            specs = []
+            for name, section in (services if isinstance(services, dict) else {}).items():
+                if name in seen:
+                    place = self.tree.place_of(["levels", seen[name], "services", name])
+                    self._add(("levels", at, "services", name), f"name is used twice, see {place}")
+                    continue
+                seen[name] = at
+                specs.append(self._service(at, name, section, defaults))
+            levels.append(BootLevel(number=at + 1, services=tuple(specs)))
+        if top is None:
+            return None
+        return LaunchPlan(
+            name=top.plan,
+            description=top.description,
+            directory=directory,
+            source=source,
+            profile=profile,
+            globals=top.globals,
+            clouds=top.clouds,
+            levels=tuple(levels),
+        )
+
+    def _find_empty(self, text: Text, path: tuple[str | int, ...]) -> None:
+        """A key without a value is a slip, except in profiles, where it removes."""
+        if path[:1] == ("profiles",):
+            return
+        if text.value is None:
+            self._add(path, "has no value", "give it one, or remove the key")
+        items: Any = text.value.items() if isinstance(text.value, dict) else ()
+        items = enumerate(text.value) if isinstance(text.value, list) else items
+        for step, inner in items:
+            self._find_empty(inner, (*path, step))
+
+    def _top(self, given: dict[str, Any]) -> PlanText | None:
+        """Everything but the services, each of which is read by itself."""
+        outline = dict(given)
+        if isinstance(given.get("levels"), list):
+            outline["levels"] = [_outline_of(level) for level in given["levels"]]
+        top, broken = self._model(PlanText, outline, (), PlanText)
+        if top is not None or broken & {"plan", "levels"}:
+            return top
+        self.unsure |= {GLOBAL} if "globals" in broken else set()
+        rest = {k: v for k, v in outline.items() if k not in broken}
+        if not {"plan", "levels"} <= rest.keys():
+            return None
+        return PlanText.model_validate(rest)
+
+    def _service(self, at: int, name: str, section: Any, defaults: DefaultsText) -> ServiceSpec:
+        path = ("levels", at, "services", name)
+        text, _ = self._model(ServiceText, section, path, ServiceText)
+        if text is not None and not self._is_sound(text, path):
+            text = None
+        if text is None:
+            self.unsure.add(name)
+            return ServiceSpec(name=name, kind=ServiceKind.ATTRIBUTES)
+        return service_spec(name, text, defaults)
+
+    def _is_sound(self, text: ServiceText, path: tuple[str | int, ...]) -> bool:
+        """Whether the keys of a service fit together."""
+        before = len(self.problems)
+        programs = [key for key in ("boot", "ready", "terminate") if getattr(text, key)]
+        if text.pool is not None and (text.local or programs):
+            self._add(path, "a pool has no programs of its own here", "make it two services")
+        elif text.pool is None and programs and not text.local:
+            what = f"'{programs[0]}' needs a place to run"
+            self._add((*path, programs[0]), what, f"write local: true ({_ONLY})")
+        if text.pool is None and "verify" in text.model_fields_set:
+            self._add((*path, "verify"), "only pools have it")
+        if text.outputs and text.boot is None:
+            self._add((*path, "outputs"), "only a boot program gives outputs")
+        for role in text.provides:
+            if role != REGISTRAR:
+                remedy = did_you_mean(role, [REGISTRAR])
+                self._add((*path, "provides"), f"unknown role '{role}'", remedy)
+        return len(self.problems) == before
+
+    def _model(
+        self,
+        model: type[Model],
+        given: Any,
+        path: tuple[str | int, ...],
+        root: type[BaseModel],
+    ) -> tuple[Model | None, set[str]]:
+        """``given`` as ``model``, or None and the first steps of what is wrong in it."""
+        try:
+            return model.model_validate(given), set()
+        except ValidationError as found:
+            errors = found.errors(include_url=False)
+        broken: set[str] = set()
+        for error in errors:
+            inner = tuple(step for step in error["loc"] if step != "[key]")
+            broken.add(str(inner[0]) if inner else "")
+            if error["type"] != "missing" and error.get("input", "") is None:
+                continue  # already said: has no value
+            if error["type"] == "extra_forbidden":
+                word = str(inner[-1])
+                if word in _LATER:
+                    self._add((*path, *inner), "not supported", _LATER[word])
+                else:
+                    remedy = did_you_mean(word, known_keys(root, inner[:-1]))
+                    self._add((*path, *inner), "unknown key", remedy)
+                continue
+            self._add((*path, *inner), _sentence(error))
+        return None, broken
+
+    def _add(self, path: Sequence[str | int], what: str, remedy: str = "") -> None:
+        shown = path[2:] if len(path) > 3 and path[0] == "levels" else path
+        place = self.tree.place_of(path)
+        self.problems.append(Problem(where=place, key=shown_key(shown), what=what, remedy=remedy))
+
+
+def _outline_of(level: Any) -> Any:
+    if not isinstance(level, dict) or not isinstance(level.get("services"), dict):
+        return level
+    return {**level, "services": {name: {} for name in level["services"]}}
+
+
+def _sentence(error: Any) -> str:
+    what = str(error["msg"]).removeprefix("Value error, ")
+    match error["type"]:
+        case "missing":
+            return "is missing"
+        case "value_error":
+            return what
+        case "dict_type" | "model_type" | "model_attributes_type":
+            what = "must be a section of keys and values"
+        case "too_short":
+            return "must not be empty"
+    shown = repr(error["input"])
+    return f"{what}, not {shown if len(shown) <= 60 else shown[:57] + '...'}"

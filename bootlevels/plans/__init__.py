@@ -1,0 +1,1 @@
+"""Sample launch plans, shipped as package data; also the programs of their workers."""

@@ -1,0 +1,1 @@
+"""The sample plan "sleeper": plan.yaml, its worker and its producer."""

@@ -1,0 +1,97 @@
+"""The way from the boot tool to a run's coordinator: pools are handed over by RPC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agent.rpc_client import BrokerUnreachable, CallFailed, CallTimeout, RemoteError, RpcClient
+from agent.rpc_client import UnknownService as NobodyAnswers
+from bootlevels.checks import ACCOUNT, Look, read_accounts
+from bootlevels.plan import PoolCheck
+
+#: Seconds one call may take.
+CALL_TIMEOUT = 5.0
+#: Seconds without an answer until a coordinator that never answered is given up …
+FIRST_PATIENCE = 5.0
+#: … and until one that did answer before is (its broker or itself may be restarting).
+LATER_PATIENCE = 60.0
+
+_UNREACHABLE = (BrokerUnreachable, CallTimeout, NobodyAnswers)
+
+
+class CoordinatorProblem(Exception):
+    """The coordinator refused, or (``unreachable``) could not be asked."""
+
+    def __init__(self, text: str, *, unreachable: bool = False) -> None:
+        self.unreachable = unreachable
+        super().__init__(text)
+
+
+class PoolGateway:
+    """Talks to the coordinator whose broker ``accounts`` describes. Not for several threads."""
+
+    def __init__(self, accounts: Path) -> None:
+        try:
+            url = read_accounts(accounts).amqp_url(ACCOUNT)
+        except KeyError:
+            raise CoordinatorProblem(f"{accounts} holds no account '{ACCOUNT}'") from None
+        except (OSError, ValueError) as problem:
+            raise CoordinatorProblem(
+                f"the broker's accounts can't be read: {problem}", unreachable=True
+            ) from None
+        self._client = RpcClient(url, timeout=CALL_TIMEOUT)
+        self._answered = False
+
+    def __enter__(self) -> PoolGateway:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def add_pool(self, name: str, section: Mapping[str, Any]) -> bool:
+        """Hand the pool over; again is harmless. Whether it was new."""
+        answer = self._call("controller", "add_pool", name, dict(section))
+        return bool(answer.get("added")) if isinstance(answer, Mapping) else False
+
+    def look(self, name: str, verify: PoolCheck) -> Look:
+        """How far the pool is, as ``2 of 3 running``."""
+        try:
+            status = self._call("controller", "pool", name)
+        except CoordinatorProblem as problem:
+            patience = LATER_PATIENCE if self._answered else FIRST_PATIENCE
+            return Look(
+                ok=False,
+                detail=str(problem),
+                patience=patience if problem.unreachable else FIRST_PATIENCE,
+                unreachable=problem.unreachable,
+            )
+        running, wanted = status.get("running", 0), status.get("wanted", 0)
+        state, reason = str(status.get("state", "")), str(status.get("reason", ""))
+        detail = f"{running} of {wanted} running"
+        if verify is PoolCheck.LAUNCH_ONE and running:
+            return Look(ok=True, detail=detail)
+        if state == "STABLE" and verify is PoolCheck.STABLE:
+            return Look(ok=True, detail=detail)
+        if state == "FAILED":
+            return Look(ok=False, detail=f"{detail}; FAILED: {reason}", patience=FIRST_PATIENCE)
+        return Look(ok=False, detail=f"{detail}; {reason}" if reason else detail)
+
+    def live_nodes(self) -> list[str]:
+        """Ids of the nodes that the provisioner still has. Raises CoordinatorProblem."""
+        answer = self._call("provisioner", "live_nodes")
+        return [str(node["node_id"]) for node in answer]
+
+    def _call(self, service: str, method: str, *args: Any) -> Any:
+        try:
+            answer = self._client.call(service, method, *args)
+        except RemoteError as refused:
+            self._answered = True
+            raise CoordinatorProblem(f"the {service} refused: {refused.value or refused}") from None
+        except _UNREACHABLE as problem:
+            raise CoordinatorProblem(str(problem), unreachable=True) from None
+        except CallFailed as problem:
+            raise CoordinatorProblem(str(problem)) from None
+        self._answered = True
+        return answer

@@ -1,0 +1,1 @@
+"""How the boot tool reaches the place where a program runs."""

@@ -1,0 +1,376 @@
+"""Active half of a cycle: from a wanted size to commands, within brake and back-off. PURE.
+
+``plan_actions`` fills the difference between the wanted size and what is there:
+
+* machines that failed to boot and zombies are terminated (no brake: nothing serves there);
+* workers we judge unhealthy are replaced as far as the brake lets go; those it holds keep
+  their place, so nothing is launched for them either;
+* a deficit takes draining workers back first, then launches, unless back-off waits;
+* a surplus is drained (or terminated, when not yet running) in the order of ``victims``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from agent.messages import InstanceState, InstanceView
+from coordinator.controller.brake import Brake, assess
+from coordinator.controller.decision import BoundedDecision
+from coordinator.controller.pool import PoolMemory
+from coordinator.controller.victims import taken_back, victims
+from coordinator.controller.view import Observed
+from coordinator.pool_spec import PoolSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """``count`` workers of one kind to launch. ``unique_id`` None: plain ones."""
+
+    count: int
+    reason: str
+    unique_id: str | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+    is_replacement: bool = False
+
+
+@dataclass(kw_only=True)
+class Actions:
+    """What a cycle does, and what it would do if nothing stood in its way.
+
+    ``deferred``: unhealthy workers that the brake (or a missing place for their successor)
+    keeps for now; ``missing``: workers still wanted and not launched, with the reasons in
+    ``waits``. ``braked``: terminations that the brake counts.
+    """
+
+    brake: Brake
+    cancels: list[tuple[InstanceView, str]] = field(default_factory=list)
+    terminations: list[tuple[InstanceView, str]] = field(default_factory=list)
+    drains: list[tuple[InstanceView, str]] = field(default_factory=list)
+    launches: list[Launch] = field(default_factory=list)
+    zombies: list[str] = field(default_factory=list)
+    condemned: list[str] = field(default_factory=list)
+    deferred: list[InstanceView] = field(default_factory=list)
+    braked: int = 0
+    missing: int = 0
+    protected_stay: int = 0
+    waits: list[str] = field(default_factory=list)
+
+    @property
+    def launched(self) -> int:
+        return sum(launch.count for launch in self.launches)
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.cancels or self.terminations or self.drains or self.launches)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Places:
+    """Who holds which place: one per wanted unique id, ``plain_target`` plain ones.
+
+    ``retired``: healthy workers whose unique id is wanted no more, or held twice.
+    """
+
+    ids: Mapping[str, Mapping[str, str]]
+    plain_target: int
+    plain: list[InstanceView]
+    holders: dict[str, InstanceView]
+    retired: list[InstanceView]
+
+
+def plan_actions(
+    spec: PoolSpec,
+    observed: Observed,
+    decision: BoundedDecision,
+    memory: PoolMemory,
+    *,
+    now: float,
+) -> Actions:
+    """The actions of this cycle; pure. ``memory`` is the synced one of ``observed``."""
+    census = observed.census
+    places = _places(observed, decision)
+    backoff_left = memory.backoff.seconds_left(now)
+    room = spec.max + spec.max_surge - census.machines
+    if spec.max_surge == 0:
+        # Without surge a successor waits until the cloud agrees that the old one is gone.
+        room = min(room, decision.size - census.machines)
+    launchable = max(0, room) if backoff_left <= 0 else 0
+    candidates = [one for one in census.unhealthy if not one.protected]
+    recallable = [
+        one
+        for one in census.draining
+        if one.node_id not in memory.condemned
+        and (one.unique_id is None or one.unique_id in places.ids)
+    ]
+    hole = _hole(places, candidates)
+    if spec.development:
+        launchable = min(launchable, max(0, hole - development_failures(observed, memory)))
+    live = census.machines - census.terminating
+    if memory.unhealthy:
+        live -= sum(1 for one in _live(observed) if one.node_id in memory.unhealthy)
+    replacing = sum(one.count for one in memory.replacements.values())
+    if spec.max_surge == 0:
+        # A successor comes cycles after its predecessor went, so it is not known as one:
+        # every place that is empty or not yet running counts.
+        replacing = hole + census.pending
+    actions = Actions(
+        brake=assess(
+            unhealthy=len(memory.unhealthy),
+            live=live,
+            replacing=replacing,
+            meltdown_since=memory.meltdown_since,
+            braked=memory.braked,
+            now=now,
+        )
+    )
+    _end_what_never_served(spec, observed, memory, actions, now)
+    replaced = _end_unhealthy(
+        spec, observed, places, candidates, actions, room_left=launchable + len(recallable) - hole
+    )
+    _fill(spec, places, recallable, launchable, replaced, decision, actions)
+    _shrink(spec, observed, places, decision, actions)
+    if actions.missing and backoff_left > 0:
+        failures = memory.backoff.failures
+        actions.waits.append(
+            f"launches wait {backoff_left:.0f} s after {failures} failed "
+            f"(the last: {memory.backoff.reason})"
+        )
+    elif actions.missing and spec.development and development_failures(observed, memory):
+        actions.waits.append("development shows failures and does not compensate them")
+    elif actions.missing and launchable < actions.missing + actions.launched:
+        actions.waits.append(
+            f"{actions.missing} launches wait for old machines to go: {census.machines} of "
+            f"at most {spec.max} + {spec.max_surge} are there"
+        )
+    return actions
+
+
+def _places(observed: Observed, decision: BoundedDecision) -> _Places:
+    """Sort the supply into plain workers, holders of wanted ids, and retired ones."""
+    # A tighter bound than the engine's wish leaves room for fewer ids; the first ones stay.
+    names = sorted(decision.wish.unique_ids)[: decision.size]
+    ids = {name: decision.wish.unique_ids[name] for name in names}
+    plain: list[InstanceView] = []
+    retired: list[InstanceView] = []
+    holders: dict[str, InstanceView] = {}
+    for one in observed.census.supply:
+        if one.unique_id is None or (decision.wish.held and one.unique_id not in ids):
+            plain.append(one)  # while the engine holds, nobody is retired
+        elif one.unique_id not in ids:
+            retired.append(one)
+        elif one.unique_id not in holders:
+            holders[one.unique_id] = one
+        else:
+            first = holders[one.unique_id]
+            running = one.state is InstanceState.RUNNING
+            if running and first.state is not InstanceState.RUNNING:
+                holders[one.unique_id], one = one, first
+            retired.append(one)
+    return _Places(
+        ids=ids,
+        plain_target=decision.size - len(ids),
+        plain=plain,
+        holders=holders,
+        retired=retired,
+    )
+
+
+def _hole(places: _Places, unhealthy: Iterable[InstanceView]) -> int:
+    """Places that nobody holds, the unhealthy counted as holding theirs."""
+    held = set(places.holders)
+    plain = len(places.plain)
+    for one in unhealthy:
+        if one.unique_id is None:
+            plain += 1
+        else:
+            held.add(one.unique_id)
+    ids = sum(1 for name in places.ids if name not in held)
+    return ids + max(0, places.plain_target - plain)
+
+
+def _end_what_never_served(
+    spec: PoolSpec, observed: Observed, memory: PoolMemory, actions: Actions, now: float
+) -> None:
+    """Failed boots and zombies: under no brake, for nothing serves there."""
+    if not spec.development:
+        for one in observed.census.boot_failed:
+            if not one.protected:
+                actions.terminations.append((one, f"did not boot: {one.reason}"))
+    for one in observed.census.zombies:
+        asked = memory.zombies.get(one.node_id)
+        if asked is None or abs(now - asked) >= spec.health.zombie_timeout:
+            reason = observed.health[one.node_id].reason
+            actions.terminations.append((one, f"ZOMBIE: {reason}"))
+            actions.zombies.append(one.node_id)
+
+
+def _end_unhealthy(
+    spec: PoolSpec,
+    observed: Observed,
+    places: _Places,
+    candidates: list[InstanceView],
+    actions: Actions,
+    *,
+    room_left: int,
+) -> list[InstanceView]:
+    """Let unhealthy workers go as far as the brake allows; returns those to be replaced.
+
+    One whose successor could not be launched now stays: half a replacement helps nobody.
+    (With ``max_surge`` 0 it goes first, and the brake counts the empty place.)
+    """
+    surplus = max(
+        0,
+        len(places.plain)
+        + sum(1 for one in candidates if one.unique_id is None)
+        - places.plain_target,
+    )
+    allowed = 0 if spec.development else actions.brake.allowance
+    replaced: list[InstanceView] = []
+    for one in sorted(candidates, key=lambda one: _unhealthy_since(one, observed)):
+        if one.unique_id is None:
+            needs_successor = surplus <= 0
+        else:
+            needs_successor = one.unique_id in places.ids and one.unique_id not in places.holders
+        stuck = needs_successor and spec.max_surge > 0 and room_left <= 0
+        if allowed <= 0 or stuck:
+            actions.deferred.append(one)
+            continue
+        allowed -= 1
+        actions.braked += 1
+        if needs_successor:
+            room_left -= 1
+            replaced.append(one)
+        elif one.unique_id is None:
+            surplus -= 1
+        health = observed.health[one.node_id]
+        reason = f"{health.status.value}: {health.reason}"
+        if health.drain_first:
+            actions.drains.append((one, reason))
+            actions.condemned.append(one.node_id)
+        else:
+            actions.terminations.append((one, reason))
+    protected = [one.node_id for one in observed.census.unhealthy if one.protected]
+    if protected:
+        actions.waits.append(f"{', '.join(protected[:5])} unhealthy and protected: left alone")
+    if actions.deferred:
+        names = ", ".join(one.node_id for one in actions.deferred[:5])
+        why = (
+            "development shows failures and does not compensate them"
+            if spec.development
+            else actions.brake.reason
+            if allowed <= 0
+            else "no successor can be launched now"
+        )
+        actions.waits.append(f"{len(actions.deferred)} unhealthy stay ({names}): {why}")
+    return replaced
+
+
+def _fill(
+    spec: PoolSpec,
+    places: _Places,
+    recallable: list[InstanceView],
+    launchable: int,
+    replaced: list[InstanceView],
+    decision: BoundedDecision,
+    actions: Actions,
+) -> None:
+    """Take back draining workers, then launch, for every place that nobody holds."""
+    held_ids = set(places.holders)
+    plain_there = len(places.plain)
+    for one in actions.deferred:
+        if one.unique_id is None:
+            plain_there += 1
+        else:
+            held_ids.add(one.unique_id)
+    back_by_id = {one.unique_id: one for one in recallable if one.unique_id is not None}
+    replaced_ids = {one.unique_id: one for one in replaced if one.unique_id is not None}
+    for name, variables in places.ids.items():
+        if name in held_ids:
+            continue
+        if name in back_by_id:
+            actions.cancels.append((back_by_id[name], f"wanted again as {name}"))
+        elif actions.launched < launchable:
+            old = replaced_ids.get(name)
+            actions.launches.append(
+                Launch(
+                    count=1,
+                    reason=f"replaces {old.node_id} as {name}" if old else f"unique worker {name}",
+                    unique_id=name,
+                    variables=variables,
+                    is_replacement=old is not None,
+                )
+            )
+        else:
+            actions.missing += 1
+    deficit = max(0, places.plain_target - plain_there)
+    plain_back = [one for one in recallable if one.unique_id is None]
+    for one in taken_back(plain_back, deficit):
+        actions.cancels.append((one, f"wanted again: {decision.reason}"))
+        deficit -= 1
+    count = min(deficit, max(0, launchable - actions.launched))
+    actions.missing += deficit - count
+    plain_replaced = [one for one in replaced if one.unique_id is None]
+    as_replacement = min(count, len(plain_replaced))
+    if as_replacement:
+        names = ", ".join(one.node_id for one in plain_replaced[:5])
+        actions.launches.append(
+            Launch(count=as_replacement, reason=f"replaces {names}", is_replacement=True)
+        )
+    if count > as_replacement:
+        actions.launches.append(Launch(count=count - as_replacement, reason=decision.reason))
+
+
+def _shrink(
+    spec: PoolSpec,
+    observed: Observed,
+    places: _Places,
+    decision: BoundedDecision,
+    actions: Actions,
+) -> None:
+    """Let retired and surplus workers go, those that run by way of a drain."""
+    surplus = max(0, len(places.plain) - places.plain_target)
+    going = victims(
+        places.plain,
+        surplus,
+        preferred=decision.wish.victims,
+        signs=observed.signs,
+        template=spec.template,
+    )
+    actions.protected_stay = surplus - len(going)
+    leaving = [(one, decision.reason) for one in going]
+    for one in places.retired:
+        if one.protected:
+            actions.protected_stay += 1
+        else:
+            leaving.append((one, f"unique worker {one.unique_id} is not wanted any more"))
+    for one, reason in leaving:
+        if one.state is InstanceState.RUNNING:
+            actions.drains.append((one, reason))
+        else:
+            actions.terminations.append((one, reason))
+    if actions.protected_stay:
+        actions.waits.append(f"{actions.protected_stay} too many stay: they are protected")
+
+
+def _unhealthy_since(one: InstanceView, observed: Observed) -> tuple[float, str]:
+    note = observed.memory.health.get(one.node_id)
+    return (note.since if note is not None else 0.0, one.node_id)
+
+
+def _live(observed: Observed) -> Iterable[InstanceView]:
+    """Every machine that is not already on its way out."""
+    census = observed.census
+    for group in (census.supply, census.unhealthy, census.boot_failed, census.draining):
+        yield from group
+
+
+def development_failures(observed: Observed, memory: PoolMemory) -> int:
+    """Failed boots and launches that a development pool shows instead of compensating them.
+
+    What failed before the pool (with this memory) began is no concern of its. Unhealthy
+    workers are not counted here: held by the brake's place, they keep their own.
+    """
+    since = memory.began if memory.began is not None else 0.0
+    refused = sum(1 for one in observed.census.launch_failed if one.wanted_at >= since)
+    return len(observed.census.boot_failed) + refused

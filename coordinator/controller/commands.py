@@ -1,0 +1,79 @@
+"""A cycle's actions as one batch of commands for the provisioner. PURE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+
+from agent.messages import (
+    CancelDrain,
+    CommandBatch,
+    DrainInstance,
+    LaunchInstances,
+    TerminateInstance,
+)
+from coordinator.controller.actions import Actions
+from coordinator.pool_spec import PoolSpec
+
+
+def batch_of(
+    actions: Actions,
+    spec: PoolSpec,
+    *,
+    version: int,
+    epoch: int,
+    default_cloud: str,
+    new_id: Callable[[str], str],
+) -> CommandBatch | None:
+    """The actions as one batch for the provisioner, None when there is nothing to do.
+
+    ``new_id(prefix)`` gives ``<prefix>-<unique>``. The same batch, stored, may be repeated.
+    """
+    if actions.is_empty:
+        return None
+    batch_id = new_id(f"{spec.name}-batch")
+    numbers = count(1)
+
+    def command_id() -> str:
+        return f"{batch_id}-{next(numbers)}"
+
+    cloud = spec.clouds[0] if spec.clouds else default_cloud
+    return CommandBatch(
+        batch_id=batch_id,
+        pool=spec.name,
+        based_on=version,
+        epoch=epoch,
+        cancels=tuple(
+            CancelDrain(command_id=command_id(), node_id=one.node_id, reason=reason)
+            for one, reason in actions.cancels
+        ),
+        terminations=tuple(
+            TerminateInstance(command_id=command_id(), node_id=one.node_id, reason=reason)
+            for one, reason in actions.terminations
+        ),
+        drains=tuple(
+            DrainInstance(
+                command_id=command_id(),
+                node_id=one.node_id,
+                reason=reason,
+                drain_timeout=spec.role.drain_timeout,
+            )
+            for one, reason in actions.drains
+        ),
+        launches=tuple(
+            LaunchInstances(
+                command_id=command_id(),
+                launch_id=new_id(spec.name),
+                count=launch.count,
+                cloud=cloud,
+                template=spec.template,
+                reason=launch.reason,
+                role=spec.role,
+                variables={**spec.variables, **launch.variables},
+                unique_id=launch.unique_id,
+                boot_timeout=spec.health.boot_timeout,
+                launch_timeout=spec.health.launch_timeout,
+            )
+            for launch in actions.launches
+        ),
+    )

@@ -1,0 +1,158 @@
+"""From an engine's wish to a size: contained, bounded, each step with its reason. PURE.
+
+A bound is a function ``(size, wish, view, spec, memory) -> Verdict``; the chain of all their
+verdicts is kept with the decision, so that ``epu explain`` can say who limited what. Further
+bounds (steps, cooldowns, schedules, budgets) are further functions in ``BOUNDS``.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from coordinator.controller.pool import PoolMemory
+from coordinator.engines.base import Decision, DecisionEngine, PoolView
+from coordinator.pool_spec import PoolSpec
+
+#: A size beyond this is a defect of an engine, not a wish.
+ABSURD = 100_000
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a bound makes of a size; ``reason`` is empty when it had nothing against it."""
+
+    size: int
+    reason: str = ""
+
+
+class Bound(Protocol):
+    """One bound; pure. ``size`` is what the bounds before it left of the engine's ``wish``."""
+
+    def __call__(
+        self, size: int, wish: Decision, view: PoolView, spec: PoolSpec, memory: PoolMemory
+    ) -> Verdict: ...
+
+
+@dataclass(frozen=True)
+class BoundStep:
+    """One link of the chain: who, the size after it, and why it changed anything."""
+
+    name: str
+    size: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundedDecision:
+    """The engine's wish, the size after all bounds and the chain between them.
+
+    ``problem`` is what was wrong with the engine, empty when nothing was: then nothing at
+    all is done for the pool in this cycle.
+    """
+
+    wish: Decision
+    size: int
+    chain: tuple[BoundStep, ...]
+    problem: str = ""
+
+    @property
+    def reason(self) -> str:
+        """The wish's reason and those of the bounds that changed it."""
+        parts = [self.wish.reason, *(step.reason for step in self.chain[1:] if step.reason)]
+        return "; ".join(part for part in parts if part)
+
+
+def hold_without_data(
+    size: int, wish: Decision, view: PoolView, spec: PoolSpec, memory: PoolMemory
+) -> Verdict:
+    """An engine that holds for want of data shrinks nothing."""
+    there = len(view.supply)
+    if wish.held and size < there:
+        return Verdict(there, f"nobody goes while data is missing: {there} stay")
+    return Verdict(size)
+
+
+def at_least_min(
+    size: int, wish: Decision, view: PoolView, spec: PoolSpec, memory: PoolMemory
+) -> Verdict:
+    """The pool's ``min``."""
+    return Verdict(spec.min, f"min is {spec.min}") if size < spec.min else Verdict(size)
+
+
+def at_most_max(
+    size: int, wish: Decision, view: PoolView, spec: PoolSpec, memory: PoolMemory
+) -> Verdict:
+    """The pool's ``max``."""
+    return Verdict(spec.max, f"max is {spec.max}") if size > spec.max else Verdict(size)
+
+
+#: In this order; what a later one says is final.
+BOUNDS: tuple[tuple[str, Bound], ...] = (
+    ("hold", hold_without_data),
+    ("min", at_least_min),
+    ("max", at_most_max),
+)
+
+
+def decide(
+    engine: DecisionEngine, view: PoolView, spec: PoolSpec, memory: PoolMemory
+) -> BoundedDecision:
+    """Ask the engine and bound its wish. Never raises, whatever the engine does."""
+    wish, problem = _ask(engine, view)
+    size = wish.size
+    chain = [BoundStep("engine", size, wish.reason)]
+    for name, bound in BOUNDS:
+        verdict = bound(size, wish, view, spec, memory)
+        size = verdict.size
+        chain.append(BoundStep(name, size, verdict.reason))
+    return BoundedDecision(wish=wish, size=size, chain=tuple(chain), problem=problem)
+
+
+def _ask(engine: DecisionEngine, view: PoolView) -> tuple[Decision, str]:
+    """The engine's wish, or a decision to hold and what was wrong with the engine."""
+    try:
+        wish = engine.decide(view)
+        problem = _nonsense_in(wish)
+        if not problem:
+            return _tidied(wish), ""
+    except Exception as raised:  # an engine may be anybody's code: one cycle, one event
+        problem = f"{type(raised).__name__}: {raised}"[:300]
+    size = view.previous.size if view.previous is not None else len(view.supply)
+    memory = view.previous.memory if view.previous is not None else {}
+    reason = f"hold: the engine failed: {problem}"
+    return Decision(size=size, reason=reason, held=True, stable=False, memory=memory), problem
+
+
+def _nonsense_in(wish: Any) -> str:
+    """What makes an engine's answer unusable, empty when it can be used."""
+    if not isinstance(wish, Decision):
+        return f"it answered {type(wish).__name__}, not a Decision"
+    size: Any = wish.size
+    if isinstance(size, bool) or not isinstance(size, int | float) or size != size:
+        return f"it wants {size!r} workers"
+    if not 0 <= size <= ABSURD or size != int(size):
+        return f"it wants {size!r} workers"
+    if not all(
+        isinstance(name, str)
+        and isinstance(own, dict)
+        and all(isinstance(word, str) for pair in own.items() for word in pair)
+        for name, own in wish.unique_ids.items()
+    ):
+        return "its unique_ids are not names with variables"
+    memory, victims = vars(wish)["memory"], vars(wish)["victims"]
+    if not isinstance(memory, dict) or not isinstance(victims, tuple | list):
+        return "its memory is not a dict or its victims are not a list"
+    return ""
+
+
+def _tidied(wish: Decision) -> Decision:
+    """The wish with plain types. Raises ValueError or TypeError for memory that is no JSON."""
+    return replace(
+        wish,
+        size=int(wish.size),
+        reason=str(wish.reason),
+        victims=tuple(str(victim) for victim in wish.victims),
+        memory=json.loads(json.dumps(wish.memory, allow_nan=False)) if wish.memory else {},
+    )

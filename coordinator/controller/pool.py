@@ -1,0 +1,151 @@
+"""What the controller remembers of a pool between two cycles. PURE.
+
+The records of the provisioner are the truth about machines; this is only what can't be read
+from them: since when somebody is judged how, what was decided last, what was said already.
+All of it goes to and comes from plain JSON values; an empty memory is a good memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from coordinator.controller.backoff import BackOff
+from coordinator.controller.brake import BrakeLevel
+from coordinator.controller.health import HealthNote
+
+
+class PoolState(str, Enum):
+    """How a pool is: as wanted, on its way, waiting for something, or failed (development)."""
+
+    STABLE = "STABLE"
+    PENDING = "PENDING"
+    HELD = "HELD"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replacement:
+    """A launch that replaces unhealthy workers, until its machines run.
+
+    ``based_on``: the snapshot version it was decided on. A newer snapshot without the launch
+    means that its batch was refused.
+    """
+
+    based_on: int
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolMemory:
+    """Everything remembered of a pool; never changed in place. Times are epoch seconds.
+
+    ``began``: when the pool had its first cycle; ``wanted``: the size after all bounds in
+    the last decision, None before the first; ``engine_memory``: what the engine (of type
+    ``engine``) gave us to keep; ``health``: notes by node id; ``unhealthy``: node id to when
+    it was last judged unhealthy, within the brake's window; ``condemned``: nodes that drain
+    because they are unhealthy, never taken back; ``replacements``: by launch id;
+    ``counted``: failed nodes that back-off has counted; ``pending``: nodes not yet running
+    in the last cycle; ``zombies``: node id to when it was terminated again; ``rogues``:
+    unknown nodes that were reported; ``braked``: when unhealthy machines were terminated;
+    ``ready_once``: a worker was RUNNING once (for ``verify: launch_one``); ``calm``: the
+    last cycle found everything as wanted; ``said``: what was last said of a topic, so that
+    an event comes once per change.
+    """
+
+    began: float | None = None
+    wanted: int | None = None
+    reason: str = ""
+    engine: str = ""
+    engine_memory: dict[str, Any] = field(default_factory=dict)
+    health: dict[str, HealthNote] = field(default_factory=dict)
+    unhealthy: dict[str, float] = field(default_factory=dict)
+    condemned: frozenset[str] = frozenset()
+    replacements: dict[str, Replacement] = field(default_factory=dict)
+    backoff: BackOff = BackOff()
+    counted: frozenset[str] = frozenset()
+    pending: frozenset[str] = frozenset()
+    zombies: dict[str, float] = field(default_factory=dict)
+    rogues: frozenset[str] = frozenset()
+    brake: BrakeLevel = BrakeLevel.NORMAL
+    meltdown_since: float | None = None
+    braked: tuple[float, ...] = ()
+    ready_once: bool = False
+    calm: bool = False
+    state: PoolState = PoolState.PENDING
+    said: dict[str, str] = field(default_factory=dict)
+
+
+def memory_to_dict(memory: PoolMemory) -> dict[str, Any]:
+    """``memory`` as plain JSON values."""
+    return {
+        "began": memory.began,
+        "wanted": memory.wanted,
+        "reason": memory.reason,
+        "engine": memory.engine,
+        "engine_memory": memory.engine_memory,
+        "health": {node: note.to_dict() for node, note in memory.health.items()},
+        "unhealthy": dict(memory.unhealthy),
+        "condemned": sorted(memory.condemned),
+        "replacements": {
+            launch: [one.based_on, one.count] for launch, one in memory.replacements.items()
+        },
+        "backoff": memory.backoff.to_dict(),
+        "counted": sorted(memory.counted),
+        "pending": sorted(memory.pending),
+        "zombies": dict(memory.zombies),
+        "rogues": sorted(memory.rogues),
+        "brake": memory.brake.value,
+        "meltdown_since": memory.meltdown_since,
+        "braked": list(memory.braked),
+        "ready_once": memory.ready_once,
+        "calm": memory.calm,
+        "state": memory.state.value,
+        "said": dict(memory.said),
+    }
+
+
+def memory_from_dict(data: Mapping[str, Any]) -> PoolMemory:
+    """The reverse of ``memory_to_dict``. Missing keys have their defaults, unknown are ignored.
+
+    Raises ValueError, TypeError or KeyError for values of another shape.
+    """
+    wanted = data.get("wanted")
+    return PoolMemory(
+        began=_time(data.get("began")),
+        wanted=None if wanted is None else int(wanted),
+        reason=str(data.get("reason", "")),
+        engine=str(data.get("engine", "")),
+        engine_memory=dict(data.get("engine_memory", {})),
+        health={
+            str(node): HealthNote.from_dict(note) for node, note in data.get("health", {}).items()
+        },
+        unhealthy=_times(data.get("unhealthy", {})),
+        condemned=frozenset(data.get("condemned", ())),
+        replacements={
+            str(launch): Replacement(based_on=int(based_on), count=int(count))
+            for launch, (based_on, count) in data.get("replacements", {}).items()
+        },
+        backoff=BackOff.from_dict(data.get("backoff", {})),
+        counted=frozenset(data.get("counted", ())),
+        pending=frozenset(data.get("pending", ())),
+        zombies=_times(data.get("zombies", {})),
+        rogues=frozenset(data.get("rogues", ())),
+        brake=BrakeLevel(data.get("brake", BrakeLevel.NORMAL.value)),
+        meltdown_since=_time(data.get("meltdown_since")),
+        braked=tuple(float(at) for at in data.get("braked", ())),
+        ready_once=bool(data.get("ready_once", False)),
+        calm=bool(data.get("calm", False)),
+        state=PoolState(data.get("state", PoolState.PENDING.value)),
+        said={str(topic): str(text) for topic, text in data.get("said", {}).items()},
+    )
+
+
+def _time(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _times(data: Mapping[str, Any]) -> dict[str, float]:
+    return {str(node): float(at) for node, at in data.items()}

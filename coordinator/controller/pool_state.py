@@ -1,0 +1,79 @@
+"""How a pool is after a cycle, and the sentence that says what the cycle did. PURE."""
+
+from __future__ import annotations
+
+from agent.messages import HealthStatus, SensorReport
+from coordinator.controller.actions import Actions, development_failures
+from coordinator.controller.brake import BrakeLevel
+from coordinator.controller.decision import BoundedDecision
+from coordinator.controller.pool import PoolState
+from coordinator.controller.view import Observed
+from coordinator.pool_spec import PoolSpec
+
+
+def is_calm(
+    observed: Observed,
+    decision: BoundedDecision,
+    actions: Actions,
+    report: SensorReport | None,
+) -> bool:
+    """Everything is as wanted, on fresh readings, and nothing had to be done."""
+    census = observed.census
+    return (
+        report is not None
+        and not report.blind
+        and not decision.wish.held
+        and decision.wish.stable
+        and actions.is_empty
+        and not actions.missing
+        and len(census.supply) == decision.size
+        and not (census.pending or census.unhealthy or census.boot_failed)
+        and all(observed.health[one.node_id].status is HealthStatus.OK for one in census.supply)
+    )
+
+
+def state_of(
+    spec: PoolSpec,
+    observed: Observed,
+    decision: BoundedDecision,
+    actions: Actions,
+    report: SensorReport | None,
+    calm: bool,
+) -> tuple[PoolState, str]:
+    """How the pool is, and why it is not STABLE."""
+    census = observed.census
+    before = observed.memory
+    if spec.development and (census.unhealthy or development_failures(observed, before)):
+        return PoolState.FAILED, "; ".join(actions.waits) or "a worker failed (development)"
+    if decision.wish.held:
+        return PoolState.HELD, decision.reason
+    if report is None:
+        return PoolState.HELD, "the sensors service does not answer: nobody's health is known"
+    if report.blind:
+        return PoolState.HELD, "the sensors service does not hear itself: silence proves nothing"
+    if actions.brake.level is BrakeLevel.MELTDOWN:
+        return PoolState.HELD, f"MELTDOWN: {actions.brake.reason}"
+    if calm and before.calm and before.wanted == decision.size:
+        return PoolState.STABLE, decision.reason
+    if actions.waits:
+        return PoolState.PENDING, "; ".join(actions.waits)
+    if calm:
+        return PoolState.PENDING, f"as wanted since this cycle; {decision.reason}"
+    there = f"{census.running} running and {census.pending} pending of {decision.size} wanted"
+    return PoolState.PENDING, f"{there}; {decision.reason}"
+
+
+def sentence_of(observed: Observed, decision: BoundedDecision, actions: Actions) -> str:
+    """What the cycle did, in one sentence."""
+    done = []
+    if actions.launches:
+        done.append(f"launched {actions.launched}")
+    if actions.cancels:
+        done.append(f"took back {len(actions.cancels)}")
+    if actions.terminations:
+        done.append(f"terminated {len(actions.terminations)}")
+    if actions.drains:
+        done.append(f"drained {len(actions.drains)}")
+    there = f"{len(observed.census.supply)} of {decision.size} wanted"
+    did = ", ".join(done) if done else "no action"
+    return "; ".join([f"{did}: {there}, {decision.reason}", *actions.waits])

@@ -1,0 +1,62 @@
+"""Who goes when a pool shrinks, and who comes back when it grows. PURE."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from agent.messages import InstanceState, InstanceView, NodeSigns
+
+
+def victims(
+    candidates: Sequence[InstanceView],
+    count: int,
+    *,
+    preferred: Sequence[str],
+    signs: Mapping[str, NodeSigns],
+    template: str,
+) -> list[InstanceView]:
+    """``count`` of the healthy or pending ``candidates``, fewer when the rest is protected.
+
+    Order: not yet running, the engine's own wish, idle, least busy, another template than
+    the pool's present one, oldest. (Unhealthy workers go before all of these; they are not
+    supply and never among the candidates.) Equal in all: by node id, so that the same view
+    always gives the same victims.
+    """
+    if count <= 0:
+        return []
+    wish = {node_id: place for place, node_id in enumerate(preferred)}
+
+    def order(instance: InstanceView) -> tuple[int, int, int, float, int, float, str]:
+        heard = signs.get(instance.node_id)
+        return (
+            1 if instance.state is InstanceState.RUNNING else 0,
+            wish.get(instance.node_id, len(wish)),
+            _busy_rank(heard),
+            _load(heard),
+            1 if instance.template == template else 0,
+            instance.wanted_at,
+            instance.node_id,
+        )
+
+    free = [instance for instance in candidates if not instance.protected]
+    return sorted(free, key=order)[:count]
+
+
+def taken_back(draining: Sequence[InstanceView], count: int) -> list[InstanceView]:
+    """``count`` draining workers to take back: those whose drain began last, first."""
+    if count <= 0:
+        return []
+    return sorted(draining, key=lambda one: (-one.state_since, one.node_id))[:count]
+
+
+def _busy_rank(heard: NodeSigns | None) -> int:
+    """Idle before unknown before busy."""
+    if heard is None or heard.busy is None:
+        return 1
+    return 2 if heard.busy else 0
+
+
+def _load(heard: NodeSigns | None) -> float:
+    """How busy, as far as figures tell; a node without figures counts as not busy."""
+    load = heard.figures.get("cpu_percent", 0.0) if heard is not None else 0.0
+    return load if load == load else 0.0

@@ -1,0 +1,237 @@
+"""Follow the length of a work queue between two water marks. PURE.
+
+The original's elastic engine (``queuelen``). As in the original, the *queue length* that is
+compared with the water marks is the number of messages **ready** in the queue: those that
+wait for a worker. Messages that a worker holds (unacknowledged) are work as well, but not
+work that a further worker could take; they count where the question is whether any work
+*remains* (rule 3), so that the last worker is never taken from an unfinished job.
+
+One step is made per measurement: a cycle that sees the same sample again (cycles are also
+woken by hints) does not step again on it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from agent.messages import InstanceState
+from coordinator.engines.base import UNHEALTHY, Decision, PoolView, ViewedReading
+
+#: A reading older than this many polls is no reading.
+STALE_POLLS = 3
+MOST = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueLengthSettings:
+    """Water marks in messages, sizes in workers. Raises ValueError for absurd values."""
+
+    queue: str
+    queuelen_high_water: int
+    queuelen_low_water: int
+    max_instances: int
+    min_instances: int = 0
+    step: int = 1
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not self.queue.strip():
+            problems.append("queue must name a queue")
+        if self.queuelen_low_water < 0:
+            problems.append(f"queuelen_low_water must be 0 or more, not {self.queuelen_low_water}")
+        if self.queuelen_low_water > self.queuelen_high_water:
+            problems.append(
+                f"queuelen_low_water ({self.queuelen_low_water}) must not be above "
+                f"queuelen_high_water ({self.queuelen_high_water})"
+            )
+        if self.min_instances < 0:
+            problems.append(f"min_instances must be 0 or more, not {self.min_instances}")
+        if not 1 <= self.max_instances <= MOST:
+            problems.append(f"max_instances must be 1 to {MOST}, not {self.max_instances}")
+        if self.min_instances > self.max_instances:
+            problems.append(
+                f"min_instances ({self.min_instances}) must not be above "
+                f"max_instances ({self.max_instances})"
+            )
+        if not 1 <= self.step <= MOST:
+            problems.append(f"step must be 1 to {MOST}, not {self.step}")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sight:
+    """The two readings of the queue, or why there is none. ``unacknowledged`` may be None."""
+
+    ready: ViewedReading | None
+    unacknowledged: ViewedReading | None
+    problem: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        """Both numbers are known and both are 0."""
+        return (
+            self.ready is not None
+            and self.unacknowledged is not None
+            and self.ready.value == 0
+            and self.unacknowledged.value == 0
+        )
+
+
+class QueueLength:
+    """See the module's docstring; the rules are numbered as in ``decide``."""
+
+    Settings = QueueLengthSettings
+
+    def decide(self, view: PoolView) -> Decision:
+        """One step at most for one measurement of the queue.
+
+        1. more ready than high water: ``step`` more · 2. fewer than low water: one fewer ·
+        3. the last worker stays while work remains or might · 4. the minimum holds, and
+        with work waiting there is one worker · 5. no step while a worker is pending ·
+        6. no or stale reading: hold.
+        """
+        settings: QueueLengthSettings = view.settings
+        sight = _look(view, settings.queue)
+        emptied = _emptied(view, sight)
+        decision = self._wish(view, settings, sight, emptied)
+        memory: dict[str, Any] = dict(decision.memory)
+        if emptied:
+            memory["empty_sample"] = emptied["sample"]
+        return _bounded(replace(decision, memory=memory), view, settings)
+
+    def _wish(
+        self,
+        view: PoolView,
+        settings: QueueLengthSettings,
+        sight: _Sight,
+        emptied: dict[str, Any],
+    ) -> Decision:
+        """The wish before minimum and maximum; memory carries the sample of the last step."""
+        there = len(view.supply)
+        keep = _kept_size(view)
+        remembered = view.previous.memory if view.previous else {}
+        stepped_on = str(remembered.get("stepped_on", ""))
+        same = {"stepped_on": stepped_on}
+        ready = sight.ready
+        if ready is None:
+            return Decision(
+                size=keep, reason=f"hold: {sight.problem}", held=True, stable=False, memory=same
+            )
+        waiting = f"{ready.value:g} messages ready in {settings.queue}"
+        pending = len(view.pending)
+        if there == 0 and ready.value > 0:
+            return Decision(
+                size=max(1, keep), reason=f"{waiting} and no worker", stable=False, memory=same
+            )
+        if pending:
+            return Decision(
+                size=keep,
+                reason=f"{waiting}; no step while {pending} pending",
+                stable=False,
+                memory=same,
+            )
+        if ready.sample and ready.sample == stepped_on:
+            return Decision(
+                size=keep, reason=f"{waiting}; waiting for a new measurement", memory=same
+            )
+        stepped = {"stepped_on": ready.sample}
+        if ready.value > settings.queuelen_high_water:
+            return Decision(
+                size=max(keep, there + settings.step),
+                reason=f"{waiting}, above high water {settings.queuelen_high_water}",
+                memory=stepped,
+            )
+        if ready.value < settings.queuelen_low_water:
+            # Workers that were just lost are the shrinking: no replacement, nobody else goes.
+            fewer = max(0, min(keep - 1, there))
+            reason = f"{waiting}, below low water {settings.queuelen_low_water}"
+            if fewer == 0 and there > 0:
+                why = _why_the_last_stays(view, sight, emptied)
+                if why:
+                    return Decision(size=1, reason=f"{reason}; last stays: {why}", memory=same)
+            return Decision(size=fewer, reason=reason, memory=stepped)
+        marks = f"{settings.queuelen_low_water} to {settings.queuelen_high_water}"
+        return Decision(size=keep, reason=f"{waiting}, within {marks}", memory=same)
+
+
+def _look(view: PoolView, queue: str) -> _Sight:
+    """The readings of ``queue`` that may be believed now."""
+    oldest = STALE_POLLS * view.poll_interval
+    found: dict[str, ViewedReading | None] = {}
+    problem = ""
+    for part in ("unacknowledged", "ready"):
+        reading = view.readings.get(f"queue.{queue}.{part}")
+        if reading is None:
+            found[part], problem = None, f"no reading of {queue}"
+        elif not (math.isfinite(reading.value) and reading.value >= 0):
+            found[part], problem = None, f"the reading of {queue} is {reading.value}"
+        elif not reading.age <= oldest:
+            found[part] = None
+            problem = f"the reading of {queue} is {reading.age:.0f} s old (limit {oldest:g} s)"
+        else:
+            found[part] = reading
+    return _Sight(ready=found["ready"], unacknowledged=found["unacknowledged"], problem=problem)
+
+
+def _emptied(view: PoolView, sight: _Sight) -> dict[str, Any]:
+    """What is known of 0/0: ``sample`` of the first such reading, ``twice`` if seen again.
+
+    Both numbers must have been measured anew for the second one to count. Empty when the
+    queue is not known to be empty now.
+    """
+    if not sight.is_empty or sight.ready is None or sight.unacknowledged is None:
+        return {}
+    now = [sight.ready.sample, sight.unacknowledged.sample]
+    first = view.previous.memory.get("empty_sample") if view.previous else None
+    if not isinstance(first, list) or len(first) != 2:
+        return {"sample": now, "twice": False}
+    twice = all(new and new != old for new, old in zip(now, first, strict=True))
+    return {"sample": first, "twice": twice}
+
+
+def _kept_size(view: PoolView) -> int:
+    """The size that changes nothing: what was wanted, and never fewer than there are.
+
+    Workers that were lost since count, so keeping the size replaces them.
+    """
+    there = len(view.supply)
+    if view.previous is not None:
+        return max(view.previous.size, there)
+    lost = sum(
+        1
+        for instance in view.instances
+        if instance.state is InstanceState.RUNNING and instance.health in UNHEALTHY
+    )
+    return there + lost
+
+
+def _why_the_last_stays(view: PoolView, sight: _Sight, emptied: dict[str, Any]) -> str:
+    """Rule 3 in words; empty when the last worker may go."""
+    if sight.ready is not None and sight.ready.value > 0:
+        return "messages are ready"
+    if sight.unacknowledged is None:
+        return "it is not known whether messages are unacknowledged"
+    if sight.unacknowledged.value > 0:
+        return f"{sight.unacknowledged.value:g} messages are unacknowledged"
+    busy = [instance.node_id for instance in view.supply if instance.busy]
+    if busy:
+        return f"{busy[0]} says it is busy"
+    if not emptied.get("twice"):
+        return "the queue was seen empty in one measurement only"
+    return ""
+
+
+def _bounded(decision: Decision, view: PoolView, settings: QueueLengthSettings) -> Decision:
+    """The engine's own minimum and maximum, which hold whatever the queue says."""
+    size, reason = decision.size, decision.reason
+    if size < settings.min_instances:
+        size = settings.min_instances
+        reason = f"{decision.reason}; min_instances is {settings.min_instances}"
+    if size > settings.max_instances:
+        size = settings.max_instances
+        reason = f"{decision.reason}; max_instances is {settings.max_instances}"
+    stable = decision.stable and size == len(view.supply)
+    return replace(decision, size=size, reason=reason, stable=stable)

@@ -1,0 +1,245 @@
+"""The calls to one cloud, each with what has to be stored before and after it.
+
+Every error of the cloud ends here: as a change of the records, as the cloud's ``problem``,
+or as a hold while it rejects our credentials. ``CloudHeld`` leaves only to end a pass.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from coordinator.clouds.base import CloudDriver
+from coordinator.errors import CredentialsRejected, EpuError, LaunchRefused
+from coordinator.events import EventLog
+from coordinator.provisioner.history import announce
+from coordinator.provisioner.launcher import (
+    Answer,
+    Launcher,
+    Outcome,
+    after_call,
+    before_call,
+    call_launch,
+    not_callable,
+    prepared,
+)
+from coordinator.provisioner.lifecycle import LAUNCHING, REQUESTED, Change, Record, note
+from coordinator.provisioner.reconcile import Listing
+from coordinator.provisioner.records import Records
+from coordinator.provisioner.steps import MarkBootFailed, back_off
+from coordinator.provisioner.witness import Witness
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+#: A cloud that rejects our credentials is left alone for so long, s.
+HOLD = 60.0
+#: First repeat of a terminate call, s.
+TERMINATE_FIRST = 5.0
+#: How much of a machine's console goes into a reason, characters.
+CONSOLE_TAIL = 1500
+
+InParallel = Callable[[Callable[[str], Any], Sequence[str]], list[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """What the loops of all clouds work with.
+
+    ``call``: an RPC call (``ClientPool.call``). ``ask_witness``: ``sensors.witness``, None
+    when it can't be asked. ``in_parallel(function, items)``: results in order.
+    """
+
+    run: str
+    records: Records
+    launcher: Launcher
+    events: EventLog
+    clock: Callable[[], float]
+    call: Callable[..., Any]
+    ask_witness: Callable[[Sequence[str]], Witness | None]
+    in_parallel: InParallel
+    listing_interval: float = 5.0
+
+    def commit(self, changes: Sequence[Change | None], actor: str = "provisioner") -> bool:
+        """Store changes and tell of those that took effect; whether any state changed."""
+        wanted = [change for change in changes if change is not None]
+        applied = self.records.commit(wanted, self.clock(), actor)
+        announce(self.events, applied, actor)
+        return bool(applied)
+
+
+class CloudHeld(Exception):
+    """The cloud rejects our credentials; nothing more is asked of it for a while."""
+
+
+class CloudCalls:
+    """The door to one cloud. ``last_call``: when a launch or termination last returned."""
+
+    def __init__(self, name: str, driver: CloudDriver, tools: Tools) -> None:
+        self.name = name
+        self.driver = driver
+        self._tools = tools
+        self.problem = ""
+        self.held_until = 0.0
+        self.last_call = tools.clock()
+        self._rejected: set[str] = set()
+        self._doomed: dict[str, tuple[int, float]] = {}
+
+    @property
+    def held(self) -> bool:
+        """Whether the cloud rejects our credentials, as far as we know."""
+        return bool(self._rejected)
+
+    @property
+    def window(self) -> float:
+        """For how long, s, a listing may not show a change."""
+        return self.driver.consistency_window
+
+    # ---------------------------------------------------------------- the calls
+
+    def listing(self, launch_ids: Collection[str] | None) -> Listing | None:
+        """What the cloud lists now; None when it can't say."""
+        at = self._tools.clock()
+        wanted = None if launch_ids is None else frozenset(launch_ids)
+        asked = None if wanted is None else sorted(wanted)
+        machines = self._attempt(
+            "list",
+            "can't be listed",
+            lambda: tuple(self.driver.list_instances(self._tools.run, asked)),
+        )
+        if machines is None:
+            return None
+        self.problem = ""
+        return Listing(at=at, machines=machines, launch_ids=wanted)
+
+    def launch(self, launch_id: str) -> None:
+        """Write ahead, call, store what the answer means."""
+        store = self._tools.records
+        launch, records = store.launch(launch_id), self._waiting(launch_id)
+        if launch is None or not records:
+            return
+        now = self._tools.clock()
+        launch = prepared(launch, records, now)
+        try:
+            form = getattr(self.driver, "user_data_form", "agent-config")
+            request = self._tools.launcher.request(launch, form)
+        except LaunchRefused as problem:
+            self._tools.commit(not_callable(records, str(problem), now))
+            return
+        if not store.intend_call(launch, before_call(records, now, self.window), now):
+            return
+        answer = call_launch(self.driver, request)
+        self.last_call = now = self._tools.clock()
+        self._tools.commit(after_call(self._waiting(launch_id), answer, now, self.window, HOLD))
+        self._attempt("launch", "a launch did not succeed", lambda: _raise_unless_accepted(answer))
+
+    def terminate(self, records: Sequence[Record], cloud_ids: Sequence[str]) -> None:
+        """End the machines of ``records``; the time of the next repeat is stored before."""
+        now = self._tools.clock()
+        self._tools.commit(
+            [
+                note(
+                    record,
+                    terminate_called_at=now,
+                    attempts=record.attempts + 1,
+                    next_attempt_at=None
+                    if record.final
+                    else now + back_off(record.attempts, TERMINATE_FIRST),
+                )
+                for record in records
+            ]
+        )
+        self._terminate(cloud_ids)
+
+    def destroy(self, cloud_ids: Sequence[str]) -> None:
+        """End machines that no record wants. Each is told once and repeated with back-off."""
+        now = self._tools.clock()
+        due = [cloud_id for cloud_id in cloud_ids if self._doomed.get(cloud_id, (0, 0.0))[1] <= now]
+        for cloud_id in due:
+            times = self._doomed.get(cloud_id, (0, 0.0))[0]
+            self._doomed[cloud_id] = (times + 1, now + back_off(times, TERMINATE_FIRST))
+            if times == 0:
+                reason = "no record wants this machine"
+                self._tools.events.append(
+                    "stray_destroyed", reason=reason, cloud=self.name, cloud_id=cloud_id
+                )
+        self._doomed = {known: self._doomed[known] for known in cloud_ids}
+        if due:
+            self._terminate(due)
+
+    def with_console(self, action: MarkBootFailed) -> Change:
+        """The action's change, with the console's last lines where the cloud has them."""
+        cloud_id = action.cloud_id
+        if cloud_id is None:
+            return action.change
+        said = self._attempt(
+            "console", "has no console", lambda: self.driver.console_output(cloud_id)
+        )
+        console = (said or "").strip()
+        if not console:
+            return action.change
+        reason = f"{action.change.reason}; its console ends: {console[-CONSOLE_TAIL:]}"
+        return replace(action.change, reason=reason)
+
+    # ---------------------------------------------------------------- inside
+
+    def _terminate(self, cloud_ids: Sequence[str]) -> None:
+        what = f"can't terminate {len(cloud_ids)} machines"
+        self._attempt("terminate", what, lambda: self.driver.terminate(cloud_ids))
+        self.last_call = self._tools.clock()
+
+    def _waiting(self, launch_id: str) -> list[Record]:
+        return [
+            record
+            for record in self._tools.records.of_cloud(self.name)
+            if record.launch_id == launch_id and record.state in (REQUESTED, LAUNCHING)
+        ]
+
+    def _attempt(self, kind: str, complaint: str, make: Callable[[], T]) -> T | None:
+        """The result of a call; None when it failed, which ``problem`` then says.
+
+        Raises CloudHeld when the cloud rejects our credentials.
+        """
+        try:
+            result = make()
+        except CredentialsRejected as rejected:
+            self._hold(kind, str(rejected))
+            raise CloudHeld from rejected
+        except EpuError as problem:
+            what = f"{complaint}: {problem}"
+        except Exception as defect:
+            log.exception("cloud %s: the driver failed", self.name)
+            what = f"{complaint}: the driver failed: {type(defect).__name__}"
+        else:
+            self._accepted(kind)
+            return result
+        if what != self.problem:
+            log.warning("cloud %s: %s", self.name, what)
+        self.problem = what
+        return None
+
+    def _hold(self, kind: str, what: str) -> None:
+        """Leave the cloud alone for a while; say so once, however long it lasts."""
+        if not self._rejected:
+            self._tools.events.append("cloud_held", reason=what, cloud=self.name)
+            log.warning("cloud %s rejects our credentials: %s", self.name, what)
+        self._rejected.add(kind)
+        self.problem = f"credentials rejected: {what}"
+        self.held_until = self._tools.clock() + HOLD
+
+    def _accepted(self, kind: str) -> None:
+        if kind not in self._rejected:
+            return
+        self._rejected.discard(kind)
+        if not self._rejected:
+            self._tools.events.append("cloud_recovered", cloud=self.name)
+
+
+def _raise_unless_accepted(answer: Answer) -> None:
+    if answer.outcome is Outcome.CREDENTIALS:
+        raise CredentialsRejected(answer.reason)
+    if answer.outcome is not Outcome.ACCEPTED:
+        raise EpuError(f"{answer.outcome.value}: {answer.reason}")

@@ -1,0 +1,227 @@
+"""One cloud's loop: list it, let the records agree, do what is due.
+
+Each cloud has its own, so a cloud that is slow, broken or rejects us delays no other. A
+pass is never run twice at once; whoever asks while one runs gets another after it. What is
+remembered here only saves time: a new object starts from the store alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Collection
+
+from agent.messages import agent_service
+from agent.rpc_client import CallFailed
+from coordinator.clouds.base import CloudDriver, MachineState
+from coordinator.provisioner.cloud_calls import CloudCalls, CloudHeld, Tools
+from coordinator.provisioner.lifecycle import (
+    BOOTING,
+    DRAINING,
+    LAUNCHING,
+    RUNNING,
+    TERMINATING,
+    Change,
+    Record,
+    note,
+    torn_down,
+)
+from coordinator.provisioner.reconcile import Listing, Sightings, sync_from_observed
+from coordinator.provisioner.steps import (
+    CallLaunch,
+    CallTerminate,
+    MarkBootFailed,
+    Move,
+    next_step,
+    wake_at,
+)
+from coordinator.provisioner.witness import silence
+
+log = logging.getLogger(__name__)
+
+#: Pause of the listing while something is in the air, for a driver that reads the world, s.
+FLUX_INTERVAL = 1.0
+#: After a pass that failed by a defect of ours, s.
+AFTER_DEFECT = 5.0
+#: A ping waits at most so long for an agent, s.
+PING_TIMEOUT = 3.0
+#: Passes without a pause in between; what is left waits for the next tick.
+PASSES = 10
+
+
+class CloudCycle:
+    """The loop of one cloud. ``due``: when it wants to run again, on our clock."""
+
+    def __init__(self, name: str, driver: CloudDriver, tools: Tools) -> None:
+        self.name = name
+        self.calls = CloudCalls(name, driver, tools)
+        self._tools = tools
+        self.due = 0.0
+        self.listed: int | None = None
+        self.listed_at: float | None = None
+        self._list_at = 0.0
+        self._wanted: set[str] = set()
+        self._to_ping: set[str] = set()
+        self._sightings = Sightings()
+        self._running = False
+
+    # ---------------------------------------------------------------- from outside
+
+    def wake(self) -> None:
+        """Something changed in the store: run as soon as possible."""
+        self.due = 0.0
+
+    def look_for(self, record: Record) -> None:
+        """A hint that a machine may be gone: list it at once, ping it if it is there."""
+        self._wanted.add(record.launch_id)
+        self._to_ping.add(record.node_id)
+        self.wake()
+
+    def confirmed_empty(self) -> bool:
+        """Whether a listing that would show every machine we ever asked for shows none."""
+        if self.listed != 0 or self.listed_at is None or self.calls.problem:
+            return False
+        launched = self._tools.records.last_launch_call(self.name)
+        would_show = max(self.calls.last_call, launched + self.calls.window)
+        return self.listed_at >= would_show
+
+    def run(self) -> None:
+        """Passes, until nothing is due any more. Raises nothing but what ends the process."""
+        if self._running:
+            return  # `due` is 0 again: the pass that runs now is followed by another
+        self._running = True
+        try:
+            for _ in range(PASSES):
+                if self.due > self._tools.clock():
+                    break
+                self.due = math.inf
+                following = self._pass()
+                self.due = min(self.due, following)
+        except Exception:
+            log.exception("cloud %s: a pass failed", self.name)
+            self.due = self._tools.clock() + AFTER_DEFECT
+        finally:
+            self._running = False
+
+    # ---------------------------------------------------------------- one pass
+
+    def _pass(self) -> float:
+        """List if due, act, ping; when to run next."""
+        now = self._tools.clock()
+        if now < self.calls.held_until:
+            return self.calls.held_until
+        try:
+            if now >= self._list_at:
+                self._observe(None)
+            elif self._wanted:
+                self._observe(self._wanted)
+            self._act()
+        except CloudHeld:
+            self._list_at = 0.0
+            return self.calls.held_until
+        self._ping()
+        return self._next_due()
+
+    def _observe(self, launch_ids: Collection[str] | None) -> None:
+        self._wanted = set()
+        if launch_ids is None:
+            self._list_at = self._tools.clock() + self._tools.listing_interval
+        listing = self.calls.listing(launch_ids)
+        if listing is None:
+            return
+        known_pools = frozenset(self._tools.records.pools())
+        if launch_ids is None:
+            self.listed_at = listing.at
+            self.listed = sum(
+                machine.pool in known_pools and machine.state is not MachineState.GONE
+                for machine in listing.machines
+            )
+        self._sync(listing, known_pools)
+
+    def _sync(self, listing: Listing, known_pools: frozenset[str]) -> None:
+        named = [f"{machine.launch_id}-{machine.index}" for machine in listing.machines]
+        silent: dict[str, bool | None] = {}
+        for _ in range(2):  # the second time with the second witness, if one is needed
+            records = self._tools.records.of_cloud(self.name, named)
+            synced = sync_from_observed(
+                records,
+                listing,
+                self._sightings,
+                window=self.calls.window,
+                known_pools=known_pools,
+                silent=silent,
+            )
+            if not synced.suspects:
+                break
+            suspects = [record for record in records if record.node_id in synced.suspects]
+            witness = self._tools.ask_witness(synced.suspects)
+            silent = silence(suspects, witness, self._tools.clock())
+        heard = [note(r, presence_lost_at=None) for r in records if silent.get(r.node_id) is False]
+        self._sightings = synced.sightings
+        self._tools.commit([*synced.changes, *heard])
+        if listing.launch_ids is None or synced.doomed:
+            self.calls.destroy(synced.doomed)
+
+    def _act(self) -> None:
+        switches = self._tools.records.switches()
+        records = self._tools.records.of_cloud(self.name)
+        now = self._tools.clock()
+        if switches.stopping:  # whatever slipped past the teardown, in a crash or a race
+            late = [torn_down(r, now, switches.at_once, switches.drain_timeout) for r in records]
+            if self._tools.commit(late):
+                records = self._tools.records.of_cloud(self.name)
+        moves: list[Change] = []
+        for action in next_step(
+            records,
+            now,
+            enabled=switches.enabled,
+            window=self.calls.window,
+            listed_at=self.listed_at,
+        ):
+            match action:
+                case Move(change=change):
+                    moves.append(change)
+                case MarkBootFailed():
+                    moves.append(self.calls.with_console(action))
+                case CallTerminate(node_ids=node_ids, cloud_ids=cloud_ids):
+                    ending = set(node_ids)
+                    self.calls.terminate([r for r in records if r.node_id in ending], cloud_ids)
+                    self._look_again()
+                case CallLaunch(launch_id=launch_id):
+                    self.calls.launch(launch_id)
+                    self._look_again()
+        if self._tools.commit(moves):
+            self.wake()  # a state that was entered may need a call at once
+
+    def _look_again(self) -> None:
+        """After a call: a fresh listing, at once."""
+        self._list_at = 0.0
+        self.wake()
+
+    def _ping(self) -> None:
+        """Ask those whose presence was lost, and whose machine is there, for a sign of life."""
+        asked, self._to_ping = self._to_ping, set()
+        records = [
+            record
+            for record in self._tools.records.named(asked).values()
+            if record.state in (BOOTING, RUNNING, DRAINING) and record.presence_lost_at is not None
+        ]
+        answers = self._tools.in_parallel(self._answers, [record.node_id for record in records])
+        heard = [record for record, answer in zip(records, answers, strict=True) if answer]
+        self._tools.commit([note(record, presence_lost_at=None) for record in heard])
+
+    def _answers(self, node_id: str) -> bool:
+        try:
+            self._tools.call(agent_service(node_id), "beat_now", timeout=PING_TIMEOUT)
+        except CallFailed:
+            return False
+        return True
+
+    def _next_due(self) -> float:
+        records = self._tools.records.of_cloud(self.name)
+        in_the_air = any(record.state in (LAUNCHING, TERMINATING) for record in records)
+        if in_the_air and self.calls.window == 0:
+            soon = self._tools.clock() + min(FLUX_INTERVAL, self._tools.listing_interval)
+            self._list_at = min(self._list_at, soon)
+        wake = wake_at(records)
+        return self._list_at if wake is None else min(self._list_at, wake)

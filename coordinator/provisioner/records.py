@@ -1,0 +1,378 @@
+"""All SQL of the provisioner. Short transactions; nothing yields inside one.
+
+A change is written only while the record still is in the state in which it was read, so
+two writers never undo each other. Every write that a controller can see gives its pool the
+next version; what only we use (back-off, deadlines) does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
+
+from agent.messages import (
+    FINAL_STATES,
+    BatchAnswer,
+    CommandBatch,
+    InstanceState,
+    InstanceView,
+    PoolSnapshot,
+)
+from agent.wire import to_wire
+from coordinator.provisioner.commands import Launch, NewInstance, named_nodes, plan_batch
+from coordinator.provisioner.lifecycle import (
+    DRAINING,
+    LAUNCHING,
+    RUNNING,
+    Change,
+    Record,
+    after,
+    transition,
+)
+from coordinator.store import instance_rows as rows
+from coordinator.store.instance_rows import FINAL, chunks, lock_pool
+from coordinator.store.schema import batches, instances, launches, pool_versions
+from coordinator.store.session import Store
+
+#: How long, s, and how many of a pool's ended instances are told in snapshots.
+TOLD_FOR = 3600.0
+TOLD_AT_MOST = 200
+#: How long ended instances, their launches and transitions are kept in the store, s.
+KEPT_FOR = 7 * 86400.0
+
+#: What a controller sees of a record; anything else changes no version.
+_VISIBLE = frozenset(
+    {"state", "reason", "cloud_id", "addresses", "price", "outputs", "protected", "retryable"}
+)
+_RECORD_COLUMNS = {field.name for field in fields(Record)} & set(instances.c.keys())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Switches:
+    """What a teardown stored. ``stopping``: end everything; ``at_once``: without draining."""
+
+    enabled: bool = True
+    stopping: bool = False
+    at_once: bool = False
+    drain_timeout: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """One state change that was stored; ``before`` None for a new record."""
+
+    record: Record
+    before: InstanceState | None
+
+
+class Records:
+    """Instances, launches, batches and switches in the provisioner's store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    # ---------------------------------------------------------------- reading
+
+    def of_cloud(self, cloud: str, listed: Collection[str] = ()) -> list[Record]:
+        """Records of a cloud that are not final, or whose machine shall be ended again.
+
+        Those of the node ids ``listed`` are there whatever their state, tombstones too.
+        """
+        current = and_(
+            instances.c.cloud == cloud,
+            or_(instances.c.state.not_in(FINAL), instances.c.next_attempt_at.is_not(None)),
+        )
+        found = {record.node_id: record for record in self._records(current)}
+        for part in chunks(sorted(set(listed) - set(found))):
+            asked = instances.c.node_id.in_(part)
+            found |= {record.node_id: record for record in self._records(asked)}
+        return list(found.values())
+
+    def live(self) -> list[Record]:
+        """Every record that is not final."""
+        return self._records(instances.c.state.not_in(FINAL))
+
+    def drains(self) -> list[Record]:
+        """What is DRAINING, and what is RUNNING again with its agent not yet told."""
+        cancelled = and_(
+            instances.c.state == RUNNING.value, instances.c.drain_deadline.is_not(None)
+        )
+        return self._records(or_(instances.c.state == DRAINING.value, cancelled))
+
+    def named(self, node_ids: Iterable[str]) -> dict[str, Record]:
+        """The records of these nodes, by node id; unknown ones are left out."""
+        with self._store.connect() as connection:
+            return _named(connection, node_ids)
+
+    def role(self, node_id: str) -> dict[str, Any]:
+        """The wire form of a node's role."""
+        wanted = select(instances.c.role).where(instances.c.node_id == node_id)
+        with self._store.connect() as connection:
+            return dict(connection.execute(wanted).scalar() or {})
+
+    def launch(self, launch_id: str) -> Launch | None:
+        """One intended call, or None."""
+        wanted = select(launches).where(launches.c.launch_id == launch_id)
+        with self._store.connect() as connection:
+            row = connection.execute(wanted).mappings().first()
+        return None if row is None else Launch(**row)
+
+    def last_launch_call(self, cloud: str) -> float:
+        """When this cloud was last asked for a machine; 0 when never."""
+        wanted = select(func.max(launches.c.called_at)).where(launches.c.cloud == cloud)
+        with self._store.connect() as connection:
+            return float(connection.execute(wanted).scalar() or 0.0)
+
+    def count_states(self) -> dict[str, int]:
+        """How many records are in each state."""
+        wanted = select(instances.c.state, func.count()).group_by(instances.c.state)
+        with self._store.connect() as connection:
+            return dict(connection.execute(wanted).tuples().all())
+
+    def pools(self) -> dict[str, tuple[int, int]]:
+        """Version and epoch of every pool that was ever heard of."""
+        with self._store.connect() as connection:
+            known = connection.execute(select(pool_versions)).mappings()
+            return {row["pool"]: (row["version"], row["epoch"]) for row in known}
+
+    def snapshot(self, pool: str, since: int, now: float) -> PoolSnapshot:
+        """The pool's instances that changed after version ``since``.
+
+        Ended ones are told for an hour, the latest 200. A ``since`` that we never reached
+        (our store was lost) is answered with everything.
+        """
+        enabled = self.switches().enabled
+        with self._store.connect() as connection:
+            version, epoch = rows.pool_version(connection, pool)
+            since = since if since <= version else 0
+            found = rows.snapshot_rows(connection, pool, since, now - TOLD_FOR, TOLD_AT_MOST)
+        return PoolSnapshot(
+            pool=pool,
+            version=version,
+            epoch=epoch,
+            now=now,
+            enabled=enabled,
+            since=since,
+            instances=tuple(_view(row) for row in found),
+        )
+
+    # ---------------------------------------------------------------- writing
+
+    def commit(self, changes: Sequence[Change], now: float, actor: str) -> list[Applied]:
+        """Write changes, each only if its record still is as expected; what took effect."""
+        if not changes:
+            return []
+        with self._store.begin() as connection:
+            return _write_changes(connection, changes, now, actor)
+
+    def intend_call(self, launch: Launch, changes: Sequence[Change], now: float) -> bool:
+        """Write ahead: the launch is about to be asked for. False: it is not wanted any more.
+
+        Moves its REQUESTED records on; ``launch`` carries attempt, token expiry and time of
+        the call.
+        """
+        with self._store.begin() as connection:
+            connection.execute(
+                update(launches)
+                .where(launches.c.launch_id == launch.launch_id)
+                .values(
+                    attempt=launch.attempt,
+                    token_expires_at=launch.token_expires_at,
+                    called_at=launch.called_at,
+                )
+            )
+            _write_changes(connection, changes, now, "provisioner")
+            waiting = select(func.count()).where(
+                instances.c.launch_id == launch.launch_id,
+                instances.c.state == LAUNCHING.value,
+            )
+            return bool(connection.execute(waiting).scalar())
+
+    def apply(
+        self, batch: CommandBatch, clouds: Collection[str], now: float
+    ) -> tuple[BatchAnswer, list[Applied]]:
+        """Carry out a batch in one transaction, or refuse it; see CommandBatch."""
+        with self._store.begin() as connection:
+            version, epoch = lock_pool(connection, batch.pool)
+            wanted = select(batches.c.detail).where(batches.c.batch_id == batch.batch_id)
+            earlier = connection.execute(wanted).first()
+            if earlier is not None:
+                return _answer(batch, "repeated", earlier.detail), []
+            if batch.epoch < epoch:
+                return _answer(batch, "superseded", f"epoch {epoch} was claimed"), []
+            if batch.based_on != version:
+                detail = f"the pool is at version {version}, not {batch.based_on}"
+                return _answer(batch, "conflict", detail), []
+            plan = plan_batch(
+                batch,
+                _named(connection, named_nodes(batch)),
+                clouds=frozenset(clouds),
+                enabled=_switches(connection).enabled,
+                now=now,
+            )
+            actor = f"controller (epoch {batch.epoch})"
+            applied = _write_changes(connection, plan.changes, now, actor)
+            applied += _write_new(connection, plan.instances, now, actor)
+            for launch in plan.launches:
+                connection.execute(insert(launches).values(asdict(launch)))
+            detail = "; ".join(plan.remarks)
+            row = {"batch_id": batch.batch_id, "pool": batch.pool, "at": now}
+            connection.execute(insert(batches).values(outcome="applied", detail=detail, **row))
+            if batch.epoch > epoch:  # our store is older than the controller's
+                rows.set_pool(connection, batch.pool, epoch=batch.epoch)
+            return _answer(batch, "applied", detail), applied
+
+    def claim_epoch(self, pools: Sequence[str]) -> dict[str, int]:
+        """A new epoch for each pool: whoever held an older one is superseded."""
+        claimed = {}
+        with self._store.begin() as connection:
+            for pool in pools:
+                _, epoch = lock_pool(connection, pool)
+                rows.set_pool(connection, pool, epoch=epoch + 1)
+                claimed[pool] = epoch + 1
+        return claimed
+
+    def switches(self) -> Switches:
+        """What the last terminate_all or enable stored."""
+        with self._store.connect() as connection:
+            return _switches(connection)
+
+    def set_switches(self, switches: Switches) -> None:
+        """Store them; they survive restarts."""
+        with self._store.begin() as connection:
+            rows.write_flag(connection, "switches", asdict(switches))
+
+    def forget(self, now: float) -> None:
+        """Delete what ended long ago, with everything that belongs to it."""
+        with self._store.begin() as connection:
+            rows.forget_ended(connection, now - KEPT_FOR)
+
+    def _records(self, condition: ColumnElement[bool]) -> list[Record]:
+        with self._store.connect() as connection:
+            return list(_select_records(connection, condition))
+
+
+# ------------------------------------------------------------------ inside a transaction
+
+
+def _select_records(connection: Connection, condition: ColumnElement[bool]) -> Iterator[Record]:
+    wanted = (
+        select(instances, launches.c.called_at)
+        .outerjoin(launches, launches.c.launch_id == instances.c.launch_id)
+        .where(condition)
+        .order_by(instances.c.wanted_at, instances.c.node_id)
+    )
+    for row in connection.execute(wanted).mappings():
+        role: Mapping[str, Any] = row["role"] or {}
+        yield Record(
+            **{name: row[name] for name in _RECORD_COLUMNS - {"state", "addresses"}},
+            index=row["index_in_launch"],
+            state=InstanceState(row["state"]),
+            addresses=tuple(row["addresses"]),
+            called_at=row["called_at"],
+            heartbeat_interval=role.get("heartbeat_interval", 10.0),
+            drain_timeout=role.get("drain_timeout", 300.0),
+        )
+
+
+def _named(connection: Connection, node_ids: Iterable[str]) -> dict[str, Record]:
+    found: dict[str, Record] = {}
+    for part in chunks(sorted(set(node_ids))):
+        for record in _select_records(connection, instances.c.node_id.in_(part)):
+            found[record.node_id] = record
+    return found
+
+
+def _write_changes(
+    connection: Connection, changes: Sequence[Change], now: float, actor: str
+) -> list[Applied]:
+    # Every transaction that writes begins with its pools, in one order: a lock on each.
+    node_ids = [change.node_id for change in changes]
+    pools = sorted(rows.pools_of(connection, node_ids))
+    versions = {pool: lock_pool(connection, pool)[0] for pool in pools}
+    known = _named(connection, node_ids)
+    applied: list[Applied] = []
+    touched: set[str] = set()
+    for change in changes:
+        record = known.get(change.node_id)
+        if record is None or record.state is not change.expected:
+            continue  # somebody was faster; the next cycle sees what became of it
+        values: dict[str, Any] = dict(change.fields)
+        if change.to is not None:
+            transition(record.state, change.to)
+            values |= {"state": change.to.value, "reason": change.reason, "actor": actor}
+            rows.add_transition(
+                connection, change.node_id, change.expected, change.to, now, actor, change.reason
+            )
+        if not _VISIBLE.isdisjoint(values):
+            values["changed_in"] = versions[record.pool] + 1
+            touched.add(record.pool)
+        connection.execute(
+            update(instances).where(instances.c.node_id == change.node_id).values(values)
+        )
+        known[change.node_id] = after(record, change)
+        if change.to is not None:
+            applied.append(Applied(record=known[change.node_id], before=record.state))
+    for pool in touched:
+        rows.set_pool(connection, pool, version=versions[pool] + 1)
+    return applied
+
+
+def _write_new(
+    connection: Connection, new: Sequence[NewInstance], now: float, actor: str
+) -> list[Applied]:
+    applied = []
+    for instance in new:
+        transition(None, instance.state)
+    for pool in sorted({instance.pool for instance in new}):
+        version = lock_pool(connection, pool)[0] + 1
+        rows.set_pool(connection, pool, version=version)
+        for instance in (made for made in new if made.pool == pool):
+            row = {field.name: getattr(instance, field.name) for field in fields(instance)}
+            row |= {"index_in_launch": row.pop("index"), "role": to_wire(instance.role)}
+            row |= {"state": instance.state.value, "wanted_at": now, "state_since": now}
+            connection.execute(insert(instances).values(changed_in=version, actor=actor, **row))
+            rows.add_transition(
+                connection, instance.node_id, None, instance.state, now, actor, instance.reason
+            )
+            applied.append(Applied(record=_fresh(instance, now), before=None))
+    return applied
+
+
+def _fresh(instance: NewInstance, now: float) -> Record:
+    return Record(
+        node_id=instance.node_id,
+        launch_id=instance.launch_id,
+        index=instance.index,
+        pool=instance.pool,
+        cloud=instance.cloud,
+        state=instance.state,
+        reason=instance.reason,
+        wanted_at=now,
+        state_since=now,
+    )
+
+
+def _switches(connection: Connection) -> Switches:
+    stored = rows.read_flag(connection, "switches")
+    return Switches(**stored) if stored else Switches()
+
+
+def _view(row: Mapping[str, Any]) -> InstanceView:
+    state = InstanceState(row["state"])
+    names = {field.name for field in fields(InstanceView)} & set(row.keys())
+    same = {name: row[name] for name in names - {"state", "addresses"}}
+    return InstanceView(
+        **same,
+        index=row["index_in_launch"],
+        state=state,
+        addresses=tuple(row["addresses"]),
+        listed=row["cloud_id"] is not None and state not in FINAL_STATES,
+    )
+
+
+def _answer(batch: CommandBatch, outcome: str, detail: str) -> BatchAnswer:
+    return BatchAnswer(batch_id=batch.batch_id, outcome=outcome, detail=detail)

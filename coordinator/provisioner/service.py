@@ -1,0 +1,118 @@
+"""The nameko shell of the provisioner."""
+
+from agent import green  # noqa: F401, I001 - patches the standard library before all else
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import eventlet
+from eventlet.greenpool import GreenPool
+
+from agent import bus
+from agent.messages import CommandBatch, ReadyReport
+from agent.rpc_client import ClientPool
+from agent.wire import from_wire, to_wire
+from coordinator.config import config_of, read_access
+from coordinator.provisioner.provisioner import Provisioner
+
+#: Agents that are asked at the same time.
+IN_FLIGHT = 50
+
+
+def in_parallel(function: Callable[[str], Any], items: Sequence[str]) -> list[Any]:
+    """The results of ``function`` for each item, in order, at most IN_FLIGHT at a time."""
+    return list(GreenPool(IN_FLIGHT).imap(function, items))
+
+
+def build(config: dict[str, Any]) -> Provisioner:
+    """The parts of this process, from its nameko config."""
+    from coordinator.bootstrap import build_provisioner
+
+    own = config_of(config)
+    calls = ClientPool(config["AMQP_URI"], timeout=own.call_timeout)
+    return build_provisioner(own, read_access(own.accounts), calls.call, in_parallel)
+
+
+class ProvisionerService:
+    """``provisioner``: the instance records, and the only way to the workers' clouds."""
+
+    name = "provisioner"
+    part = bus.Part(build)
+
+    @bus.rpc
+    def instances(self, pool: str, since: int = 0) -> Any:
+        return to_wire(self.part.instances(pool, since))
+
+    @bus.rpc
+    def snapshots(self, since: dict[str, int]) -> Any:
+        return to_wire(self.part.snapshots(since))
+
+    @bus.rpc
+    def apply(self, batch: dict[str, Any]) -> Any:
+        answer = self.part.apply(from_wire(CommandBatch, batch))
+        self._serve_due()
+        return to_wire(answer)
+
+    @bus.rpc
+    def claim_epoch(self, pools: list[str]) -> dict[str, int]:
+        return dict(self.part.claim_epoch(pools))
+
+    @bus.rpc
+    def node_for_enrolment(self, launch_id: str, index: int) -> Any:
+        return self.part.node_for_enrolment(launch_id, index)
+
+    @bus.rpc
+    def node_enrolled(self, node_id: str, addresses: list[str]) -> None:
+        self.part.node_enrolled(node_id, addresses)
+
+    @bus.rpc
+    def node_ready(self, report: dict[str, Any]) -> Any:
+        return self.part.node_ready(from_wire(ReadyReport, report))
+
+    @bus.rpc
+    def live_nodes(self) -> Any:
+        return self.part.live_nodes()
+
+    @bus.rpc
+    def presence_lost(self, node_ids: list[str]) -> None:
+        self.part.presence_lost(node_ids)
+        self._serve_due()
+
+    @bus.rpc
+    def terminate_all(self, now: bool = False, drain_timeout: float | None = None) -> Any:
+        progress = self.part.terminate_all(now, drain_timeout)
+        self._serve_due()
+        return progress
+
+    @bus.rpc
+    def progress(self) -> Any:
+        return self.part.progress()
+
+    @bus.rpc
+    def enable(self) -> None:
+        self.part.enable()
+
+    @bus.rpc
+    def events(self, since: int = 0, limit: int = 1000) -> Any:
+        return to_wire(self.part.events(since, limit))
+
+    @bus.rpc
+    def status(self) -> Any:
+        return self.part.status()
+
+    @bus.every(0.5, eager=True)
+    def tick(self) -> None:
+        self._serve_due()
+
+    @bus.every(1.0)
+    def drain_tick(self) -> None:
+        self.part.drain_step()
+
+    def _serve_due(self) -> None:
+        """A greenlet per cloud that wants to run: a slow one delays nobody."""
+        for cloud in self.part.due():
+            eventlet.spawn_n(self.part.reconcile, cloud)
+
+
+if __name__ == "__main__":
+    bus.main(ProvisionerService)

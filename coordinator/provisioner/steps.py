@@ -1,0 +1,151 @@
+"""The active half: what has to be done about the records now. PURE.
+
+``next_step`` looks at records alone; the passive half, ``reconcile.sync_from_observed``,
+has let them agree with the world before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from coordinator.provisioner.lifecycle import (
+    BOOT_FAILED,
+    BOOTING,
+    DRAINING,
+    LAUNCH_FAILED,
+    LAUNCHING,
+    REJECTED,
+    REQUESTED,
+    TERMINATING,
+    Change,
+    Record,
+    move,
+)
+
+#: How long a repeated call waits at most, s.
+LONGEST_BACK_OFF = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """Store a change; nothing else is needed."""
+
+    change: Change
+
+
+@dataclass(frozen=True, kw_only=True)
+class MarkBootFailed:
+    """Store a change, with the last lines of the machine's console in its reason."""
+
+    change: Change
+    cloud_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallLaunch:
+    """Ask the cloud for a launch: for the first time, or again with the same token."""
+
+    launch_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallTerminate:
+    """Ask the cloud to end machines. ``node_ids`` in the order of ``cloud_ids``."""
+
+    node_ids: tuple[str, ...]
+    cloud_ids: tuple[str, ...]
+
+
+Action = Move | MarkBootFailed | CallLaunch | CallTerminate
+
+
+def next_step(
+    records: Sequence[Record],
+    now: float,
+    *,
+    enabled: bool,
+    window: float,
+    listed_at: float | None,
+) -> list[Action]:
+    """What has to be done about these records now: terminations first, then the rest.
+
+    ``enabled``: whether launches are allowed. ``listed_at``: when the last full listing of
+    the cloud was begun; what was never seen is given up only on a listing that would have
+    shown it.
+    """
+    moves: list[Action] = []
+    launches: dict[str, None] = {}
+    ending: list[tuple[str, str]] = []
+    for record in records:
+        due = record.next_attempt_at is None or record.next_attempt_at <= now
+        if record.state is REQUESTED and not enabled:
+            moves.append(Move(change=move(record, REJECTED, now, "launches are disabled")))
+        elif record.state is LAUNCHING and not enabled:
+            moves.append(Move(change=move(record, TERMINATING, now, "launches are disabled")))
+        elif record.state is LAUNCHING and _overdue(record, now, window, listed_at):
+            moves.append(Move(change=_given_up(record, now)))
+        elif record.state in (REQUESTED, LAUNCHING) and due:
+            launches[record.launch_id] = None
+        elif record.state is BOOTING and _passed(record.boot_deadline, now):
+            reason = f"not ready within boot_timeout ({record.boot_timeout:g} s)"
+            change = move(record, BOOT_FAILED, now, reason)
+            moves.append(MarkBootFailed(change=change, cloud_id=record.cloud_id))
+        elif record.state is DRAINING and _passed(record.drain_deadline, now):
+            reason = "not drained by its deadline"
+            moves.append(Move(change=move(record, TERMINATING, now, reason, drain_deadline=None)))
+        elif record.cloud_id is not None and _needs_terminate(record, due):
+            ending.append((record.node_id, record.cloud_id))
+    actions: list[Action] = []
+    if ending:
+        nodes, machines = zip(*ending, strict=True)
+        actions.append(CallTerminate(node_ids=nodes, cloud_ids=machines))
+    return [*actions, *moves, *(CallLaunch(launch_id=launch_id) for launch_id in launches)]
+
+
+def _needs_terminate(record: Record, due: bool) -> bool:
+    if record.final:  # a zombie that somebody wants terminated again
+        return due and record.next_attempt_at is not None
+    return due and record.state is TERMINATING
+
+
+def _overdue(record: Record, now: float, window: float, listed_at: float | None) -> bool:
+    if not _passed(record.launch_deadline, now):
+        return False
+    would_show = (record.called_at or record.state_since) + window
+    return record.retryable or (listed_at is not None and listed_at > would_show)
+
+
+def _given_up(record: Record, now: float) -> Change:
+    if record.retryable:  # the cloud said that it made nothing
+        reason = f"no capacity for {record.launch_timeout:g} s: {record.reason}"
+        return move(record, LAUNCH_FAILED, now, reason, retryable=True)
+    reason = f"not seen within launch_timeout ({record.launch_timeout:g} s)"
+    return move(record, TERMINATING, now, reason)
+
+
+def _passed(deadline: float | None, now: float) -> bool:
+    return deadline is not None and deadline <= now
+
+
+def back_off(attempts: int, first: float) -> float:
+    """Seconds until the next repeat: ``first``, doubling, at most LONGEST_BACK_OFF or first."""
+    return min(first * 2.0 ** min(attempts, 20), max(LONGEST_BACK_OFF, first))
+
+
+def wake_at(records: Sequence[Record]) -> float | None:
+    """When ``next_step`` will next have something to do if nothing else happens."""
+    times: list[float] = []
+    for record in records:
+        times += [
+            time
+            for state, time in (
+                (LAUNCHING, record.next_attempt_at),
+                (LAUNCHING, record.launch_deadline if record.retryable else None),
+                (TERMINATING, record.next_attempt_at if record.cloud_id else None),
+                (BOOTING, record.boot_deadline),
+                (DRAINING, record.drain_deadline),
+            )
+            if record.state is state and time is not None
+        ]
+    return min(times, default=None)

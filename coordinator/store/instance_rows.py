@@ -1,0 +1,125 @@
+"""Row by row: instances, their pools' versions, their history. Inside a caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, insert, select, update
+
+from agent.messages import FINAL_STATES, InstanceState
+from coordinator.store.schema import batches, flags, instances, launches, pool_versions, transitions
+
+#: The final states as they are stored.
+FINAL = sorted(state.value for state in FINAL_STATES)
+#: Values in one IN (…): SQLite takes 32,766 variables, PostgreSQL likes few.
+CHUNK = 500
+
+
+def chunks(items: Iterable[str]) -> Iterator[list[str]]:
+    """``items`` in lists that fit one IN (…)."""
+    every = list(items)
+    for start in range(0, len(every), CHUNK):
+        yield every[start : start + CHUNK]
+
+
+def lock_pool(connection: Connection, pool: str) -> tuple[int, int]:
+    """Version and epoch of a pool, held until the transaction ends.
+
+    An UPDATE that changes nothing takes the write lock, in SQLite and in PostgreSQL.
+    """
+    held = connection.execute(
+        update(pool_versions)
+        .where(pool_versions.c.pool == pool)
+        .values(version=pool_versions.c.version)
+    )
+    if held.rowcount == 0:
+        connection.execute(insert(pool_versions).values(pool=pool, version=0, epoch=0))
+    return pool_version(connection, pool)
+
+
+def pool_version(connection: Connection, pool: str) -> tuple[int, int]:
+    """Version and epoch of a pool; zeros for one that nobody has heard of."""
+    wanted = select(pool_versions).where(pool_versions.c.pool == pool)
+    row = connection.execute(wanted).mappings().first()
+    return (0, 0) if row is None else (row["version"], row["epoch"])
+
+
+def set_pool(connection: Connection, pool: str, **values: int) -> None:
+    """Set ``version`` or ``epoch`` of a pool that is locked."""
+    connection.execute(update(pool_versions).where(pool_versions.c.pool == pool).values(**values))
+
+
+def pools_of(connection: Connection, node_ids: Sequence[str]) -> set[str]:
+    """The pools of these nodes. A node's pool never changes."""
+    found: set[str] = set()
+    for part in chunks(node_ids):
+        wanted = select(instances.c.pool).where(instances.c.node_id.in_(part)).distinct()
+        found.update(connection.execute(wanted).scalars())
+    return found
+
+
+def add_transition(
+    connection: Connection,
+    node_id: str,
+    before: InstanceState | None,
+    to: InstanceState,
+    at: float,
+    actor: str,
+    why: str,
+) -> None:
+    """One line of a node's history."""
+    connection.execute(
+        insert(transitions).values(
+            node_id=node_id,
+            from_state=None if before is None else before.value,
+            to_state=to.value,
+            at=at,
+            actor=actor,
+            reason=why,
+        )
+    )
+
+
+def snapshot_rows(
+    connection: Connection, pool: str, since: int, told_after: float, at_most: int
+) -> list[Mapping[str, Any]]:
+    """Rows of a pool that changed after version ``since``.
+
+    Of the final ones only those that ended after ``told_after``, the latest ``at_most``.
+    """
+    changed = and_(instances.c.pool == pool, instances.c.changed_in > since)
+    current = select(instances).where(changed, instances.c.state.not_in(FINAL))
+    ended = (
+        select(instances)
+        .where(changed, instances.c.state.in_(FINAL), instances.c.state_since > told_after)
+        .order_by(instances.c.state_since.desc())
+        .limit(at_most)
+    )
+    rows: list[Mapping[str, Any]] = []
+    for wanted in (current, ended):
+        rows += [dict(row) for row in connection.execute(wanted).mappings()]
+    return sorted(rows, key=lambda row: (row["wanted_at"], row["node_id"]))
+
+
+def read_flag(connection: Connection, key: str) -> Any:
+    """The stored value of a flag, or None."""
+    return connection.execute(select(flags.c.value).where(flags.c.key == key)).scalar()
+
+
+def write_flag(connection: Connection, key: str, value: Any) -> None:
+    """Store a flag in place of its former value."""
+    connection.execute(delete(flags).where(flags.c.key == key))
+    connection.execute(insert(flags).values(key=key, value=value))
+
+
+def forget_ended(connection: Connection, before: float) -> None:
+    """Delete what ended before then, with everything that belongs to it."""
+    old = select(instances.c.node_id).where(
+        instances.c.state.in_(FINAL), instances.c.state_since < before
+    )
+    connection.execute(delete(transitions).where(transitions.c.node_id.in_(old)))
+    connection.execute(delete(instances).where(instances.c.node_id.in_(old)))
+    unused = launches.c.launch_id.not_in(select(instances.c.launch_id))
+    connection.execute(delete(launches).where(launches.c.created_at < before, unused))
+    connection.execute(delete(batches).where(batches.c.at < before))

@@ -1,0 +1,76 @@
+"""Asking the components of a running system, and what to do when one does not answer.
+
+``Call`` is ``(service, method, *args, timeout=…) -> plain JSON values``: an
+``RpcClient.call`` in the command line, a ``ClientPool.call`` in the ``management`` service,
+a function over dicts in a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent import rpc_client
+from agent.rpc_client import CallFailed, RemoteError
+from coordinator import errors
+
+Call = Callable[..., Any]
+
+#: Seconds for the one component that an answer can't do without; below the ten of a caller.
+SINGLE_TIMEOUT = 8.0
+#: Seconds for each of several components, asked one after the other, so that all of them
+#: being silent still leaves an answer within the ten seconds of a caller.
+SHARED_TIMEOUT = 2.0
+
+
+def ask(call: Call, service: str, method: str, *args: Any, timeout: float = SINGLE_TIMEOUT) -> Any:
+    """``service.method(*args)``; an error of the other side comes back as its own class.
+
+    Raises the EpuError that the service raised, or a CallFailed when there is no answer.
+    """
+    try:
+        return call(service, method, *args, timeout=timeout)
+    except RemoteError as problem:
+        raise as_named(problem) from None
+
+
+def as_named(problem: RemoteError) -> Exception:
+    """The remote error as the class of that name from our own tree, if there is one."""
+    for module, tree in ((errors, errors.EpuError), (rpc_client, CallFailed)):
+        found = getattr(module, problem.exc_type, None)
+        if isinstance(found, type) and issubclass(found, tree) and found is not RemoteError:
+            return found(problem.value)
+    return problem
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What several components answered, and for each silent one the reason."""
+
+    answers: dict[str, Any] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+def gather(
+    call: Call,
+    questions: Sequence[tuple[str, str, Sequence[Any]]],
+    already_missing: Mapping[str, str] | None = None,
+) -> Gathered:
+    """Ask each ``(service, method, args)``; the answers are keyed ``service.method``.
+
+    A component that failed once is not asked again. Never raises for a silent or failing
+    component: it is named in ``missing``.
+    """
+    answers: dict[str, Any] = {}
+    missing = dict(already_missing or {})
+    for service, method, args in questions:
+        if service in missing:
+            continue
+        try:
+            answers[f"{service}.{method}"] = ask(
+                call, service, method, *args, timeout=SHARED_TIMEOUT
+            )
+        except (CallFailed, errors.EpuError) as problem:
+            missing[service] = str(problem)
+    return Gathered(answers, missing)

@@ -1,0 +1,205 @@
+"""Making a broker that somebody else runs fit for a run: accounts, exchanges, or neither."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from urllib.parse import quote, unquote, urlsplit
+
+import amqp
+import requests
+
+from agent.messages import EVENTS_EXCHANGE, RPC_EXCHANGE, BrokerAccess, BrokerAccount
+from coordinator.errors import ConfigProblem
+from mgmt.broker_definitions import ACCOUNTS, definitions
+from mgmt.broker_problems import BrokerUnavailable
+
+#: Seconds for one connection or one request.
+_PATIENCE = 5.0
+_MANAGEMENT_PORT = 15672
+_EVENT_EXCHANGE = "amq.rabbitmq.event"
+
+
+@dataclass(frozen=True)
+class _Address:
+    host: str
+    port: int
+    vhost: str
+    account: BrokerAccount = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"amqp://{self.host}:{self.port}/{quote(self.vhost, safe='')}"
+
+
+def adopt(
+    amqp_url: str,
+    management_url: str | None,
+    vhost: str | None,
+    kept: BrokerAccess | None,
+    say: Callable[[str], None],
+) -> BrokerAccess:
+    """The access to the broker at ``amqp_url``; ``kept`` is of an earlier call, if any.
+
+    Raises BrokerUnavailable (not there, wrong password, no such virtual host), ConfigProblem.
+    """
+    address = _parse(amqp_url, vhost)
+    management = management_url or f"http://{address.host}:{_MANAGEMENT_PORT}"
+    if _is_administrator(management.rstrip("/"), address.account, named=bool(management_url)):
+        access = _with_accounts(address, management.rstrip("/"), kept)
+        say(f"The broker {access.public_url} has the accounts of this run now.")
+    else:
+        access = BrokerAccess(
+            host=address.host,
+            port=address.port,
+            vhost=address.vhost,
+            accounts=dict.fromkeys(ACCOUNTS, address.account),
+            management_url=management_url,
+            shared=True,
+        )
+        say(
+            f"accounts: shared. {access.public_url} gives no administrator's rights, so the"
+            f" coordinator and EVERY NODE use the account {address.account.user!r}: whoever"
+            " has one node has the whole run."
+        )
+    event_exchange = _prepare_exchanges(access)
+    if not event_exchange:
+        say(
+            f"The exchange {_EVENT_EXCHANGE} is missing there (plugin rabbitmq_event_exchange),"
+            " so a lost node is noticed by its silence only."
+        )
+    return replace(access, event_exchange=event_exchange)
+
+
+def _parse(url: str, vhost: str | None) -> _Address:
+    """Raises ConfigProblem; its text never holds the URL, which has a password in it."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 5672
+    except ValueError:
+        raise ConfigProblem("the broker's URL has a port that is no number") from None
+    if parts.scheme != "amqp" or not parts.hostname:
+        raise ConfigProblem(
+            "the broker's URL must look like amqp://USER:PASSWORD@HOST:PORT/VHOST"
+            " (TLS, amqps://, is not supported yet)"
+        )
+    if parts.username is None or parts.password is None:
+        raise ConfigProblem("the broker's URL names no user and password")
+    named = unquote(parts.path[1:]) if len(parts.path) > 1 else "/"
+    account = BrokerAccount(user=unquote(parts.username), password=unquote(parts.password))
+    return _Address(host=parts.hostname, port=port, vhost=vhost or named, account=account)
+
+
+def _is_administrator(management: str, account: BrokerAccount, named: bool) -> bool:
+    """Whether the management API takes ``account`` as administrator.
+
+    ``named``: a person gave its URL, so that it must answer.
+    """
+    try:
+        answer = _request("GET", management, "/api/whoami", account)
+    except requests.RequestException as problem:
+        if not named:
+            return False
+        raise BrokerUnavailable(
+            f"the management API at {management} does not answer: {type(problem).__name__}"
+            " (check its URL, or leave it away to work with one shared account)"
+        ) from None
+    if answer.status_code != 200:
+        return False
+    try:
+        tags = answer.json().get("tags", [])
+    except (ValueError, AttributeError):
+        return False  # something else listens on that port
+    return "administrator" in (tags.split(",") if isinstance(tags, str) else tags)
+
+
+def _with_accounts(address: _Address, management: str, kept: BrokerAccess | None) -> BrokerAccess:
+    fresh = BrokerAccess(
+        host=address.host,
+        port=address.port,
+        vhost=address.vhost,
+        accounts={"admin": address.account, **_accounts_to_make(address, kept)},
+        management_url=management,
+    )
+    wanted = definitions(fresh, secrets.token_bytes(4), with_admin=False)
+    try:
+        answer = _request("POST", management, "/api/definitions", address.account, wanted)
+    except requests.RequestException as problem:
+        raise BrokerUnavailable(
+            f"the management API at {management} did not take the accounts:"
+            f" {type(problem).__name__} (try again)"
+        ) from None
+    if answer.status_code >= 300:
+        raise BrokerUnavailable(
+            f"the management API at {management} refused the accounts: {answer.status_code}"
+            f" {answer.text[:200]} (try again, or ask its administrator)"
+        )
+    return fresh
+
+
+def _accounts_to_make(address: _Address, kept: BrokerAccess | None) -> dict[str, BrokerAccount]:
+    """The same as before where this directory has some; names that no other run uses."""
+    if kept is not None and not kept.shared and kept.vhost == address.vhost:
+        return {name: kept.accounts[name] for name in ACCOUNTS if name != "admin"}
+    suffix = secrets.token_hex(4)
+    return {
+        name: BrokerAccount(user=f"epu-{name}-{suffix}", password=secrets.token_urlsafe(24))
+        for name in ACCOUNTS
+        if name != "admin"
+    }
+
+
+def _prepare_exchanges(access: BrokerAccess) -> bool:
+    """Log in as the coordinator will, declare its exchanges; is the event exchange there?"""
+    account = access.accounts["coordinator"]
+    try:
+        with amqp.Connection(
+            host=f"{access.host}:{access.port}",
+            userid=account.user,
+            password=account.password,
+            virtual_host=access.vhost,
+            connect_timeout=_PATIENCE,
+            read_timeout=_PATIENCE,
+            write_timeout=_PATIENCE,
+        ) as connection:
+            channel = connection.channel()
+            for exchange in (RPC_EXCHANGE, EVENTS_EXCHANGE):
+                channel.exchange_declare(exchange, "topic", durable=True, auto_delete=False)
+            try:
+                channel.exchange_declare(_EVENT_EXCHANGE, "topic", passive=True)
+            except amqp.exceptions.NotFound:
+                return False
+            return True
+    except amqp.exceptions.AccessRefused as refusal:
+        raise BrokerUnavailable(
+            f"{access.public_url} refuses the account {account.user!r}:"
+            f" {refusal.reply_text} (check user, password and rights)"
+        ) from None
+    except amqp.exceptions.NotAllowed as refusal:
+        raise BrokerUnavailable(
+            f"{access.public_url} does not let {account.user!r} in: {refusal.reply_text}"
+            " (check the virtual host in the URL)"
+        ) from None
+    except (amqp.exceptions.AMQPError, OSError) as problem:
+        raise BrokerUnavailable(
+            f"no broker answers at {access.public_url}: {problem} (check the address, and that"
+            " the broker runs)"
+        ) from None
+
+
+def _request(
+    method: str,
+    management: str,
+    path: str,
+    account: BrokerAccount,
+    body: object | None = None,
+) -> requests.Response:
+    with requests.Session() as session:
+        session.trust_env = False  # brokers are reached directly; also keeps ~/.netrc out
+        return session.request(
+            method,
+            management + path,
+            json=body,
+            auth=(account.user, account.password),
+            timeout=_PATIENCE,
+        )

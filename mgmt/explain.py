@@ -1,0 +1,92 @@
+"""``epu explain``: why a pool has the size it has, from the controller's last reasoning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from coordinator.errors import NotFound
+from mgmt.answers import Call, ask
+from mgmt.output import age_text, clock_text, text_of
+from mgmt.status import no_such_pool
+
+
+def explain(call: Call, pool: str) -> dict[str, Any]:
+    """The controller's reasoning for ``pool``. Raises NotFound with the nearest name."""
+    try:
+        return dict(ask(call, "controller", "explain", pool) or {})
+    except NotFound as problem:
+        known = [str(each["name"]) for each in ask(call, "controller", "pools")]
+        if pool in known:
+            raise problem from None  # the pool is there; it has nothing to explain yet
+        raise no_such_pool(pool, known) from None
+
+
+def explanation_lines(found: Mapping[str, Any]) -> list[str]:
+    """The reasoning as a person reads it: inputs, wish, bounds, result, why not otherwise."""
+    if not found.get("inputs"):
+        return [text_of(found.get("sentence") or found.get("reason") or "nothing decided yet")]
+    return [
+        f"pool {found['pool']} is {found['state']}: {text_of(found.get('reason'))}",
+        f"  decided    {clock_text(found['time'])}",
+        f"  result     wanted {text_of(found.get('wanted'))}",
+        f"  did        {text_of(found.get('sentence'))}",
+        "",
+        "inputs",
+        *_inputs(found["inputs"]),
+        "",
+        "from the wish to the result",
+        *_chain(found),
+        *_brakes(found),
+        "",
+        *_commands(found.get("commands") or ()),
+        *_sentences("why not more", found.get("why_not_more")),
+        *_sentences("why not fewer", found.get("why_not_fewer")),
+    ]
+
+
+def _inputs(inputs: Mapping[str, Any]) -> Iterator[str]:
+    counts = ", ".join(f"{n} {name}" for name, n in (inputs.get("counts") or {}).items() if n)
+    yield f"  workers    {counts or 'none'}"
+    for name, reading in sorted((inputs.get("readings") or {}).items()):
+        age = reading["age"]
+        shown = f"{age_text(age)} old" if isinstance(age, (int, float)) else "no age"
+        yield f"  reading    {name} = {text_of(reading['value'])} ({shown})"
+    for node, judged in sorted((inputs.get("unhealthy") or {}).items()):
+        yield f"  unhealthy  {node}: {judged['health']}, {judged['reason']}"
+    if inputs.get("previous_size") is not None:
+        yield f"  before     wanted {inputs['previous_size']}"
+
+
+def _chain(found: Mapping[str, Any]) -> Iterator[str]:
+    wish = found.get("wish")
+    if wish is None:
+        yield f"  no decision in this cycle: {text_of(found.get('reason'))}"
+        return
+    yield f"  {found['engine']:<20} {wish['size']:>5}  {wish['reason']}"
+    for bound in found.get("bounds") or ():
+        yield f"  {bound['name']:<20} {bound['size']:>5}  {bound['reason']}"
+
+
+def _brakes(found: Mapping[str, Any]) -> Iterator[str]:
+    brake = found.get("brake") or {}
+    if brake.get("level", "NORMAL") != "NORMAL":
+        yield f"  brake      {brake['level']}: {text_of(brake.get('reason'))}"
+    backoff = found.get("backoff") or {}
+    left = backoff.get("seconds_left") or 0
+    if left > 0:
+        failures = backoff.get("failures")
+        yield f"  back-off   {age_text(left)} more after {failures} failures: {backoff.get('last')}"
+
+
+def _commands(commands: Any) -> Iterator[str]:
+    for command in commands:
+        whom = command.get("node_id") or f"{command.get('count')} as {command.get('launch_id')}"
+        yield f"command      {command['command']} {whom}: {command['reason']}"
+
+
+def _sentences(title: str, sentences: Any) -> Iterator[str]:
+    if isinstance(sentences, str):
+        sentences = [sentences]
+    for sentence in sentences or ():
+        yield f"{title:<14} {sentence}"

@@ -1,0 +1,97 @@
+"""One history out of the components' event logs: merged by time, source and sequence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from agent.messages import Event
+from agent.rpc_client import CallFailed
+from agent.wire import from_wire
+from coordinator.errors import EpuError
+from mgmt.answers import SHARED_TIMEOUT, Call, ask
+
+SOURCES = ("provisioner", "controller", "sensors", "registrar")
+PAGE = 1000
+
+
+def events(
+    call: Call,
+    since: float | None = None,
+    pool: str | None = None,
+    node: str | None = None,
+    name: str | None = None,
+    limit: int = 200,
+    after: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """The newest ``limit`` events that fit, oldest first.
+
+    ``since``: epoch seconds; ``after``: the ``cursor`` of an earlier answer, to be told
+    only what is new. ``missing`` names the sources that did not answer, so a reader never
+    takes a gap for peace.
+    """
+    after = after or {}
+    found: list[Event] = []
+    missing: dict[str, str] = {}
+    cursor = dict(after)
+    for source in SOURCES:
+        try:
+            own = _all_of(call, source, int(after.get(source, 0)))
+        except (CallFailed, EpuError) as problem:
+            missing[source] = str(problem)
+            continue
+        if own:
+            cursor[source] = own[-1].sequence
+        found += [event for event in own if fits(event, since, pool, node, name)]
+    newest = merged(found)[-limit:] if limit > 0 else []
+    return {
+        "events": [{**asdict(event), "id": event.id} for event in newest],
+        "omitted": len(found) - len(newest),
+        "missing": missing,
+        "cursor": cursor,
+    }
+
+
+def _all_of(call: Call, source: str, after: int) -> list[Event]:
+    """Every event of one source after a sequence number, page by page.
+
+    Raises what ``ask`` raises when the pages do not come within the source's share of the
+    caller's deadline.
+    """
+    deadline = time.monotonic() + SHARED_TIMEOUT
+    found: list[Event] = []
+    while True:
+        left = max(deadline - time.monotonic(), 0.05)
+        page = ask(call, source, "events", after, PAGE, timeout=left)
+        found += [from_wire(Event, line) for line in page]
+        if len(page) < PAGE:
+            return found
+        after = found[-1].sequence
+
+
+def fits(
+    event: Event, since: float | None, pool: str | None, node: str | None, name: str | None
+) -> bool:
+    """Whether an event passes the filters; a filter that is None passes everything."""
+    return (
+        (since is None or event.time >= since)
+        and pool in (None, event.pool)
+        and node in (None, event.node)
+        and name in (None, event.name)
+    )
+
+
+def merged(found: Iterable[Event]) -> list[Event]:
+    """By time; events of one source always in the order in which it wrote them.
+
+    A source whose clock was set back would otherwise seem to act before its cause.
+    """
+    last: dict[str, float] = {}
+    placed: list[tuple[float, str, int, Event]] = []
+    for event in sorted(found, key=lambda event: (event.source, event.sequence)):
+        moment = max(event.time, last.get(event.source, event.time))
+        last[event.source] = moment
+        placed.append((moment, event.source, event.sequence, event))
+    return [event for *_, event in sorted(placed, key=lambda item: item[:3])]

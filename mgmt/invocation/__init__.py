@@ -1,0 +1,1 @@
+"""What every command shares: options, output, the way to a running system."""

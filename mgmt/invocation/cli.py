@@ -1,0 +1,186 @@
+"""What every command shares: its options, its output, lazily loaded groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mgmt.output import Output
+
+if TYPE_CHECKING:
+    from agent.rpc_client import RpcClient
+    from mgmt.run_locator import RunningSystem
+
+#: Seconds until a command that asks the coordinator has an answer or gives up.
+ANSWER_WITHIN = 10.0
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass
+class Invocation:
+    """One run of the ``epu`` command: what it was told, and the way to the system."""
+
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    run: str | None = None
+    accounts: str | None = None
+
+    @cached_property
+    def output(self) -> Output:
+        """Where results go."""
+        return Output(as_json=self.as_json, quiet=self.quiet, verbose=self.verbose)
+
+    def system(self) -> RunningSystem:
+        """The run that is meant. Raises NoSuchRun, ConfigProblem."""
+        from mgmt.run_locator import locate
+
+        return locate(self.run, self.accounts)
+
+    def ask(self, method: str, *args: Any) -> Any:
+        """``management.method(*args)`` within ANSWER_WITHIN, connecting included.
+
+        Raises the EpuError of the other side, or CallFailed.
+        """
+        from mgmt.answers import ask
+
+        with self.connection() as client:
+            return ask(client.call, "management", method, *args, timeout=ANSWER_WITHIN)
+
+    def connection(self) -> RpcClient:
+        """A client of the run's broker, to be closed; it connects at its first call."""
+        from agent.rpc_client import RpcClient
+
+        return RpcClient(self.system().amqp_url(), timeout=ANSWER_WITHIN)
+
+    def warn_of_missing(self, document: dict[str, Any]) -> None:
+        """Say which components did not answer, so that gaps are not taken for peace."""
+        for name, why in sorted((document.get("missing") or {}).items()):
+            self.output.warning(f"{name} does not answer: {why}")
+
+
+pass_invocation = click.make_pass_decorator(Invocation, ensure=True)
+
+
+def _kept(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    def keep(context: click.Context, _: click.Parameter, value: Any) -> Any:
+        if value:
+            setattr(context.ensure_object(Invocation), name, value)
+        return value
+
+    return keep
+
+
+_OUTPUT_OPTIONS = (
+    click.option(
+        "--json",
+        is_flag=True,
+        expose_value=False,
+        callback=_kept("as_json"),
+        help="The result as JSON (see docs/json.md).",
+    ),
+    click.option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        expose_value=False,
+        callback=_kept("quiet"),
+        help="Say nothing on the way.",
+    ),
+    click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        callback=_kept("verbose"),
+        help="Say more on the way.",
+    ),
+)
+
+_RUN_OPTIONS = (
+    click.option(
+        "--run",
+        envvar="EPU_RUN",
+        metavar="RUN",
+        expose_value=False,
+        callback=_kept("run"),
+        help="The run that is meant (default: $EPU_RUN, or the only living one).",
+    ),
+    click.option(
+        "--accounts",
+        envvar="EPU_ACCOUNTS",
+        metavar="FILE",
+        expose_value=False,
+        callback=_kept("accounts"),
+        help="accounts.json of a system that no plan booted (default: $EPU_ACCOUNTS).",
+    ),
+)
+
+
+def output_options(command: F) -> F:
+    """``--json``, ``-q``, ``-v``: every command has them."""
+    for option in reversed(_OUTPUT_OPTIONS):
+        command = option(command)
+    return command
+
+
+def system_options(command: F) -> F:
+    """The same, and the choice of a run: for commands that ask a running system."""
+    for option in reversed(_RUN_OPTIONS):
+        command = option(command)
+    return output_options(command)
+
+
+class Commands(click.Group):
+    """A group that suggests the nearest command for one that it does not have."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = str(args[0])
+        known = self.list_commands(ctx)
+        if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
+            near = get_close_matches(name, known, n=1)
+            hint = f" (did you mean '{near[0]}'?)" if near else ""
+            ctx.fail(f"no command '{name}'{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@dataclass(frozen=True)
+class Lazy:
+    """A command that is imported when it is needed: ``package.module``, its short help.
+
+    The module's ``commands`` is a sequence of click commands; the one of that name is it.
+    """
+
+    module: str
+    help: str
+
+
+class LazyCommands(Commands):
+    """A group that can print its help without importing any of its commands."""
+
+    def __init__(self, *args: Any, lazy: dict[str, Lazy], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = self.lazy.get(cmd_name)
+        if entry is None:
+            return None
+        found: Sequence[click.Command] = import_module(entry.module).commands
+        return next((command for command in found if command.name == cmd_name), None)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in self.lazy.items()])

@@ -1,0 +1,274 @@
+"""``epu pools``, ``epu pool …``, ``epu explain``, ``epu wait``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mgmt.exit_codes import GaveUpWaiting
+from mgmt.invocation.cli import ANSWER_WITHIN, Commands, Invocation, pass_invocation, system_options
+from mgmt.output import Table, age_text, text_of, yes_no
+
+_POOL = click.argument("pool_name", metavar="POOL")
+_STATES = ("STABLE", "PENDING", "HELD", "FAILED")
+
+
+@click.command(name="pools")
+@system_options
+@pass_invocation
+def pools_command(invocation: Invocation) -> None:
+    """List the pools of a run with their sizes and states.
+
+    \b
+    Examples:
+      epu pools
+      epu pools --run demo --json
+    """
+    document = invocation.ask("pools")
+    columns = ("POOL", "STATE", "ENGINE", "WANTED", "RUNNING", "PENDING", "DRAINING",
+               "UNHEALTHY", "BRAKE", "REASON")  # fmt: skip
+    rows = [
+        (
+            pool["name"],
+            pool["state"],
+            str((pool.get("engine") or {}).get("type", "-")),
+            *(text_of(pool.get(key)) for key in ("wanted", "running", "pending", "draining")),
+            text_of(pool.get("unhealthy")),
+            text_of(pool.get("brake")),
+            text_of(pool.get("reason")),
+        )
+        for pool in document["pools"]
+    ]
+    invocation.output.result("pools", document, [Table(columns, rows, empty="no pools")])
+
+
+@click.group(cls=Commands, name="pool")
+def pool_group() -> None:
+    """Show or change one pool."""
+
+
+@pool_group.command()
+@_POOL
+@system_options
+@pass_invocation
+def show(invocation: Invocation, pool_name: str) -> None:
+    """Show one pool and its nodes.
+
+    \b
+    Example:
+      epu pool show sleeper
+    """
+    _show_pool(invocation, invocation.ask("pool", pool_name))
+
+
+# A negative number is to be refused as a size, not as an option that does not exist.
+@pool_group.command(name="set-n", context_settings={"ignore_unknown_options": True})
+@_POOL
+@click.argument("size", metavar="N", type=click.IntRange(min=0))
+@system_options
+@pass_invocation
+def set_n(invocation: Invocation, pool_name: str, size: int) -> None:
+    """Keep N workers from now on (pools of the engine n_preserving).
+
+    \b
+    Example:
+      epu pool set-n sleeper 3
+    """
+    pool = invocation.ask("set_n", pool_name, size)
+    lines = [f"pool {pool_name} keeps {size} workers from now on"]
+    invocation.output.result("pool", pool, lines)
+
+
+@pool_group.command()
+@_POOL
+@click.argument("changes", metavar="KEY=VALUE…", nargs=-1, required=True)
+@system_options
+@pass_invocation
+def reconfigure(invocation: Invocation, pool_name: str, changes: tuple[str, ...]) -> None:
+    """Change settings of a running pool; checked first, all of it or nothing.
+
+    KEY is dotted; a VALUE is YAML. What is not named stays as it is.
+
+    \b
+    Examples:
+      epu pool reconfigure sleeper max=10
+      epu pool reconfigure sleeper engine.queuelen_high_water=20 engine.step=2
+    """
+    wanted = dict(_assignment(change) for change in changes)
+    pool = invocation.ask("reconfigure", pool_name, wanted)
+    lines = [f"pool {pool_name}: {key} is {text_of(value)} now" for key, value in wanted.items()]
+    invocation.output.result("pool", pool, lines)
+
+
+@pool_group.command()
+@_POOL
+@click.option(
+    "-f",
+    "--file",
+    "path",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="YAML with the keys of a plan's pool: section.",
+)
+@system_options
+@pass_invocation
+def add(invocation: Invocation, pool_name: str, path: Path) -> None:
+    """Add a pool from a file; adding the same again changes nothing.
+
+    \b
+    Example:
+      epu pool add batch -f batch.yaml
+    """
+    import yaml
+
+    from coordinator.errors import ConfigProblem, Problem
+    from coordinator.pool_spec import parse_pool
+
+    try:
+        section = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        what = " ".join(str(problem).split())
+        raise ConfigProblem([Problem(where=str(path), what=what)]) from None
+    parse_pool(pool_name, section, where=str(path))
+    answer = invocation.ask("add_pool", pool_name, section)
+    said = "added" if answer["added"] else "was there already, nothing changed"
+    invocation.output.result("pool-added", answer, [f"pool {pool_name}: {said}"])
+
+
+@click.command()
+@_POOL
+@system_options
+@pass_invocation
+def explain(invocation: Invocation, pool_name: str) -> None:
+    """Say why a pool has the size it has: inputs, wish, bounds, result.
+
+    \b
+    Example:
+      epu explain sleeper
+    """
+    from mgmt.explain import explanation_lines
+
+    document = invocation.ask("explain", pool_name)
+    invocation.warn_of_missing(document)
+    invocation.output.result("explanation", document, explanation_lines(document))
+
+
+@click.command()
+@_POOL
+@click.option("--state", type=click.Choice(_STATES, case_sensitive=False), default="STABLE",
+              show_default=True)  # fmt: skip
+@click.option("--timeout", type=click.FloatRange(min=0), default=300.0, show_default=True,
+              metavar="T", help="Seconds.")  # fmt: skip
+@system_options
+@pass_invocation
+def wait(invocation: Invocation, pool_name: str, state: str, timeout: float) -> None:
+    """Wait until a pool is in a state; exit 1 when it is not in time.
+
+    STABLE and PENDING count when they were decided after the wait began, so that a change
+    made just before is never missed.
+
+    \b
+    Example:
+      epu wait sleeper --state STABLE --timeout 60
+    """
+    from agent.rpc_client import CallFailed
+    from mgmt.answers import ask
+
+    began = time.monotonic()
+    deadline = began + timeout
+    said = ""
+    with invocation.connection() as client:
+        while True:
+            left = max(deadline - time.monotonic(), 1.0)
+            try:
+                pool = ask(
+                    client.call, "management", "pool", pool_name, timeout=min(left, ANSWER_WITHIN)
+                )
+            except CallFailed:
+                # A restart of the broker or of a component is waited out like all else.
+                if time.monotonic() >= deadline:
+                    raise
+            else:
+                fresh = is_fresh(pool, time.monotonic() - began)
+                if fresh and pool["state"] == state.upper():
+                    invocation.output.result("pool", pool, [f"pool {pool_name} is {state}"])
+                    return
+                line = f"pool {pool_name} is {pool['state']}: {pool.get('reason', '')}"
+                if fresh and line != said:
+                    invocation.output.note(line)
+                    said = line
+                if time.monotonic() >= deadline:
+                    raise GaveUpWaiting(f"{line} (after {timeout:g} s, not {state})")
+            time.sleep(min(0.5, max(deadline - time.monotonic(), 0.05)))
+
+
+def is_fresh(pool: Mapping[str, Any], elapsed: float) -> bool:
+    """Whether a pool's state says something of the last ``elapsed`` seconds.
+
+    HELD and FAILED always do: they may stand for cycles that did not take place.
+    """
+    if pool["state"] in ("HELD", "FAILED"):
+        return True
+    age = pool.get("decided_age")
+    return age is not None and age < elapsed
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    """``key=value`` with the value read as YAML; wrong usage when it is neither."""
+    import yaml
+
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise click.UsageError(f"'{text}' is not KEY=VALUE")
+    try:
+        return key.strip(), yaml.safe_load(value) if value else ""
+    except yaml.YAMLError:
+        raise click.UsageError(f"the value of {key} can't be read: {value}") from None
+
+
+def _show_pool(invocation: Invocation, pool: dict[str, Any]) -> None:
+    engine = dict(pool.get("engine") or {})
+    kind = engine.pop("type", "-")
+    settings = ", ".join(f"{key} {text_of(value)}" for key, value in sorted(engine.items()))
+    counts = ", ".join(
+        f"{text_of(pool.get(key))} {key}"
+        for key in ("wanted", "running", "pending", "draining", "unhealthy")
+    )
+    facts = [
+        ("state", f"{pool['state']}  {pool.get('reason', '')}".rstrip()),
+        ("workers", counts),
+        ("engine", f"{kind}" + (f" ({settings})" if settings else "")),
+        ("bounds", f"min {text_of(pool.get('min'))}, max {text_of(pool.get('max'))}"),
+        ("brake", text_of(pool.get("brake"))),
+        ("template", text_of(pool.get("template"))),
+        ("clouds", ", ".join(pool.get("clouds") or ()) or "-"),
+        ("decided", f"{age_text(pool.get('decided_age'))} ago"),
+    ]
+    rows = [
+        (
+            str(node["node_id"]),
+            str(node["state"]),
+            text_of(node.get("health")),
+            yes_no(node.get("busy")),
+            age_text(node.get("age")),
+            text_of(node.get("reason")),
+        )
+        for node in pool.get("instances") or ()
+    ]
+    columns = ("NODE", "STATE", "HEALTH", "BUSY", "AGE", "REASON")
+    invocation.output.result(
+        "pool",
+        pool,
+        [
+            f"pool {pool['name']}",
+            *(f"  {name:<10}{value}" for name, value in facts),
+            Table(columns, rows, empty="  no nodes"),
+        ],
+    )
+
+
+commands = (pools_command, pool_group, explain, wait)

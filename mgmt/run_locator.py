@@ -1,0 +1,129 @@
+"""Finding a running system: from a run's record by convention, or by an accounts file.
+
+The convention: the service that provides the registrar, else the one called
+``provisioner``, has the attributes ``accounts`` (the broker's accounts.json) and
+``state_dir`` (the coordinator's directory).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bootlevels.run_home import epu_home, run_names
+from coordinator.config import read_access
+from coordinator.errors import ConfigProblem, EpuError, NotFound
+from mgmt.exit_codes import ExitCode, NoSuchRun
+
+if TYPE_CHECKING:
+    from bootlevels.api import Run
+
+#: The account with which a person's commands talk to the coordinator.
+ACCOUNT = "coordinator"
+
+
+class NoCoordinator(EpuError):
+    """The run is there, but nothing in it that could be asked."""
+
+    exit_code = ExitCode.UNREACHABLE
+
+
+@dataclass(frozen=True)
+class RunningSystem:
+    """A system to talk to. ``state_dir`` is known for booted runs only."""
+
+    run: str
+    accounts: Path
+    state_dir: Path | None = None
+
+    def amqp_url(self) -> str:
+        """The broker's URL, password included: never to be shown. Raises NoCoordinator."""
+        try:
+            return read_access(self.accounts).amqp_url(ACCOUNT)
+        except ConfigProblem as problem:
+            raise NoCoordinator(f"run '{self.run}' can't be asked: {problem}") from None
+        except KeyError:
+            raise NoCoordinator(f"{self.accounts} has no account '{ACCOUNT}'") from None
+
+
+def locate(run: str | None, accounts: str | None, home: Path | None = None) -> RunningSystem:
+    """The system that is meant by a command's ``--run`` and ``--accounts``.
+
+    Raises NoSuchRun, NoCoordinator, ConfigProblem (an unreadable ``--accounts``).
+    """
+    if accounts:
+        path = Path(accounts).absolute()
+        return RunningSystem(run=run or read_access(path).vhost, accounts=path)
+    return system_of(open_run(run, home) if run else only_living_run(home))
+
+
+def open_run(name: str, home: Path | None = None) -> Run:
+    """The run called ``name``, ended or not. Raises NoSuchRun with the nearest name."""
+    from bootlevels.api import Run
+
+    try:
+        return Run.open(name, home)
+    except NotFound as problem:
+        raise NoSuchRun(str(problem)) from None
+
+
+def only_living_run(home: Path | None = None) -> Run:
+    """The one run that is not ended. Raises NoSuchRun when there is none or a choice."""
+    from bootlevels.record import RecordProblem
+
+    home = home or epu_home()
+    living = []
+    for name in run_names(home):
+        try:
+            run = open_run(name, home)
+        except RecordProblem:
+            continue  # a record that can't be read must not hide the others; `epu list` says
+        if run.info.terminated_at is None:
+            living.append(run)
+    if len(living) == 1:
+        return living[0]
+    if not living:
+        raise NoSuchRun(f"no run lives in {home} ('epu boot sleeper' makes one)")
+    names = ", ".join(run.name for run in living)
+    raise NoSuchRun(f"several runs live: {names} (choose with --run or EPU_RUN)")
+
+
+def system_of(run: Run) -> RunningSystem:
+    """The coordinator of a run. Raises NoSuchRun for an ended run, NoCoordinator."""
+    if run.info.terminated_at is not None:
+        raise NoSuchRun(f"run '{run.name}' is terminated")
+    attributes = coordinator_attributes(run)
+    if attributes is None:
+        raise NoCoordinator(f"the plan of run '{run.name}' has no coordinator")
+    if not attributes.get("accounts"):
+        raise NoCoordinator(
+            f"the coordinator of run '{run.name}' is not booted (see: epu status {run.name})"
+        )
+    return RunningSystem(
+        run=run.name,
+        accounts=run.directory / attributes["accounts"],
+        state_dir=state_dir_of(run),
+    )
+
+
+def coordinator_attributes(run: Run) -> dict[str, str] | None:
+    """Attributes of the coordinator's service, by convention; None when there is none."""
+    service = run.plan.registrar()
+    name = service.name if service is not None else "provisioner"
+    try:
+        return run.attributes(name)
+    except NotFound:
+        return None
+
+
+def state_dir_of(run: Run) -> Path | None:
+    """The directory of the run's coordinator; None when none was ever started.
+
+    A boot that was killed before it could note its outputs leaves only the directory.
+    """
+    given = (coordinator_attributes(run) or {}).get("state_dir")
+    if given:
+        return run.directory / given
+    usual = run.directory / "coordinator"
+    return usual if (usual / "config.yaml").exists() else None

@@ -1,0 +1,114 @@
+"""The teardown of a booted run: its record, its coordinator and its clouds put together."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from agent.rpc_client import RpcClient
+from coordinator.errors import EpuError
+from mgmt.exit_codes import NoSuchRun
+from mgmt.run_clouds import list_run, worker_clouds
+from mgmt.run_locator import NoCoordinator, open_run, state_dir_of, system_of
+from mgmt.teardown import Teardown
+from mgmt.teardown_record import Listing
+
+if TYPE_CHECKING:
+    from bootlevels.api import Run
+    from bootlevels.runner import Moment
+
+
+@dataclass(frozen=True)
+class BootedLevels:
+    """The levels of a run, as ``teardown.Base``."""
+
+    run: Run
+    say: Callable[[str], None]
+
+    def services(self) -> list[str]:
+        """Names of what is not ended, lowest level first."""
+        from bootlevels.boot_sequence import ENDED_STATES
+
+        return [
+            service.spec.name
+            for service in self.run.services()
+            if service.record.state not in ENDED_STATES
+        ]
+
+    def terminate(self) -> None:
+        """End all levels, highest first. Raises EpuError; KeyboardInterrupt when interrupted."""
+        from bootlevels.runner import Interrupted
+
+        try:
+            # Whether workers are gone has been found out before, by better witnesses.
+            outcome = self.run.terminate(leave_workers=True, watch=self._watch)
+        except Interrupted:
+            raise KeyboardInterrupt from None
+        if not outcome.ok:
+            failed = "; ".join(f"{each.service}: {each.text}" for each in outcome.failures)
+            raise EpuError(f"not all services could be ended: {failed}")
+
+    def _watch(self, moment: Moment) -> None:
+        if moment.scope == "service" and moment.phase in ("complete", "error"):
+            self.say(f"  {moment.service}: {moment.text}")
+
+
+@contextmanager
+def open_teardown(run_name: str, say: Callable[[str], None]) -> Iterator[Teardown]:
+    """A Teardown of the run called ``run_name``, at any stage of its life.
+
+    SIGTERM and SIGHUP interrupt it as Ctrl-C does, so that programs which end services are
+    ended and the record is right. Raises NoSuchRun.
+    """
+    run = open_run(run_name)
+    client = _client(run)
+    try:
+        with _signals_interrupt():
+            yield Teardown(
+                run=run.name,
+                directory=run.directory,
+                base=BootedLevels(run, say),
+                list_clouds=lambda: clouds_of(run),
+                call=client.call if client is not None else None,
+                say=say,
+            )
+    finally:
+        if client is not None:
+            client.close()
+
+
+def clouds_of(run: Run) -> Listing:
+    """What the clouds in which the run's coordinator starts workers list of it."""
+    state_dir = state_dir_of(run)
+    if state_dir is None:
+        return Listing()  # there never was anybody who could have started a worker
+    clouds = worker_clouds(state_dir)
+    if clouds is None:
+        missing = f"{state_dir / 'config.yaml'}, which names them, is gone"
+        return Listing(problems={"of the coordinator": missing})
+    return list_run(clouds, run.name, state_dir)
+
+
+def _client(run: Run) -> RpcClient | None:
+    """A client of the run's coordinator; None when there is nobody to be asked."""
+    try:
+        return RpcClient(system_of(run).amqp_url())
+    except (NoCoordinator, NoSuchRun):
+        return None
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, interrupt) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

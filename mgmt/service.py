@@ -1,0 +1,90 @@
+"""The nameko service ``management``: the system for people and programs, by RPC.
+
+A thin shell: every method composes answers of the components with the plain functions
+beside this module. ``n.rpc.management.status()`` works in ``nameko shell``.
+"""
+
+from agent import green  # noqa: F401, I001 - patches the standard library before all else
+
+from typing import Any
+
+from agent import bus
+from agent.rpc_client import ClientPool
+from coordinator.config import config_of
+from mgmt import explain, history, status
+from mgmt.answers import SINGLE_TIMEOUT, ask
+
+
+def build_calls(config: dict[str, Any]) -> ClientPool:
+    """Calls to the other services, each with a deadline of its own."""
+    own = config_of(config)
+    return ClientPool(config["AMQP_URI"], timeout=min(own.call_timeout, SINGLE_TIMEOUT))
+
+
+class Management:
+    """See docs/json.md for the answers."""
+
+    name = "management"
+    calls = bus.Part(build_calls)
+
+    @bus.rpc
+    def status(self) -> Any:
+        return status.system_status(self.calls.call)
+
+    @bus.rpc
+    def pools(self) -> Any:
+        return status.pools(self.calls.call)
+
+    @bus.rpc
+    def pool(self, name: str) -> Any:
+        return status.pool(self.calls.call, name)
+
+    @bus.rpc
+    def add_pool(self, name: str, section: dict[str, Any]) -> Any:
+        return status.add_pool(self.calls.call, name, section)
+
+    @bus.rpc
+    def set_n(self, pool: str, n: int) -> Any:
+        return status.change_size(self.calls.call, pool, n)
+
+    @bus.rpc
+    def reconfigure(self, pool: str, changes: dict[str, Any]) -> Any:
+        return status.reconfigure(self.calls.call, pool, changes)
+
+    @bus.rpc
+    def nodes(self, pool: str | None = None, every: bool = False) -> Any:
+        return status.nodes(self.calls.call, pool, every)
+
+    @bus.rpc
+    def explain(self, pool: str) -> Any:
+        return explain.explain(self.calls.call, pool)
+
+    @bus.rpc
+    def events(
+        self,
+        since: float | None = None,
+        pool: str | None = None,
+        node: str | None = None,
+        name: str | None = None,
+        limit: int = 200,
+        after: dict[str, int] | None = None,
+    ) -> Any:
+        return history.events(self.calls.call, since, pool, node, name, limit, after)
+
+    @bus.rpc
+    def freeze(self, reason: str) -> None:
+        ask(self.calls.call, "controller", "freeze", reason)
+
+    @bus.rpc
+    def teardown_workers(self, now: bool = False) -> Any:
+        """Freeze the engines and ask for the end of every worker; the progress."""
+        ask(self.calls.call, "controller", "freeze", "teardown", timeout=SINGLE_TIMEOUT / 2)
+        return ask(self.calls.call, "provisioner", "terminate_all", now, timeout=SINGLE_TIMEOUT / 2)
+
+    @bus.rpc
+    def progress(self) -> Any:
+        return ask(self.calls.call, "provisioner", "progress")
+
+
+if __name__ == "__main__":
+    bus.main(Management)

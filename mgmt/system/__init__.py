@@ -1,0 +1,1 @@
+"""Commands about the whole system: broker, coordinator, teardown, shell."""

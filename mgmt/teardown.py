@@ -1,0 +1,296 @@
+"""Taking a whole system down, with proof. Every step may be repeated.
+
+The order is what protects people's machines: nothing that could end a worker is taken away
+before every cloud has said that no worker is left. When that can't be confirmed,
+WorkersRemain says what stands in the way and the base system is left as it is.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from agent.messages import Event
+from agent.rpc_client import CallFailed
+from coordinator.errors import EpuError
+from mgmt.answers import Call, ask
+from mgmt.broker_files import write_private
+from mgmt.exit_codes import WorkersRemain
+from mgmt.teardown_record import (
+    Inventory,
+    Listing,
+    Receipt,
+    Step,
+    StepState,
+    TeardownRecord,
+    record_of,
+)
+
+#: How long a provisioner that does not answer may take to come back, seconds: its
+#: supervisor restarts it, and a command must speak within ten.
+PROVISIONER_GRACE = 7.0
+POLL = 0.5
+
+_NO_ANSWER = (CallFailed, EpuError)
+
+
+class Base(Protocol):
+    """The booted levels of a run, below the workers."""
+
+    def services(self) -> list[str]:
+        """Names of the services that are not terminated, lowest level first."""
+        ...
+
+    def terminate(self) -> None:
+        """End all levels in reverse. Raises EpuError when one could not be ended."""
+        ...
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Wall clock (epoch s), monotonic clock (s) and waiting."""
+
+    now: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """How to tear down. ``timeout``: seconds until every worker must be gone."""
+
+    now: bool = False
+    leave_workers: bool = False
+    timeout: float = 900.0
+    reason: str = "teardown"
+
+
+@dataclass
+class Teardown:
+    """One teardown of one run.
+
+    ``call`` reaches the coordinator (None: the run has none any more), ``list_clouds``
+    asks every cloud of the run directly, ``say`` is told each thing that happens.
+    """
+
+    run: str
+    directory: Path
+    base: Base
+    list_clouds: Callable[[], Listing]
+    call: Call | None = None
+    say: Callable[[str], None] = print
+    clock: Clock = field(default_factory=Clock)
+
+    def preview(self) -> Inventory:
+        """What there is now; changes nothing."""
+        services = tuple(self.base.services())
+        return Inventory(workers=self._workers(bool(services)), services=services)
+
+    def earlier_receipt(self) -> dict[str, Any] | None:
+        """The receipt of a finished teardown after which nothing has come back, if any."""
+        try:
+            receipt: dict[str, Any] = json.loads((self.directory / "receipt.json").read_text())
+        except (OSError, ValueError):
+            return None
+        gone = not self.base.services() and self.list_clouds().proves_none
+        return receipt if gone and receipt.get("clean") else None
+
+    def perform(self, wishes: Wishes) -> Receipt:
+        """Do all steps. Raises WorkersRemain (exit 4), or EpuError for a failed level."""
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._alone():
+            self._record = self._open_record()
+            if not wishes.leave_workers:
+                self._end_workers(wishes)
+            with self._step(Step.END_LEVELS) as detail:
+                services = self.base.services()
+                if services:
+                    self.base.terminate()
+                detail.append(f"{len(services)} services ended")
+            with self._step(Step.LIST_CLOUDS) as detail:
+                left = self.list_clouds()
+                detail.append(str(left))
+                if left.problems or (left.machines and not wishes.leave_workers):
+                    raise WorkersRemain(f"{left}; run the teardown again")
+            return self._write_receipt(wishes, left)
+
+    # -------------------------------------------------------------- workers
+
+    def _end_workers(self, wishes: Wishes) -> None:
+        deadline = self.clock.monotonic() + wishes.timeout
+        call = self.call if self.base.services() else None
+        if call is None or not self._ask_for_the_end(call, wishes, deadline):
+            self._confirm_without_provisioner()
+            return
+        with self._step(Step.CONFIRM_WORKERS) as detail:
+            said = ""
+            while True:
+                done, state = self._progress(call)
+                if done:
+                    listing = self.list_clouds()
+                    state = str(listing)
+                    if listing.proves_none:
+                        detail.append(state)
+                        return
+                if state != said:
+                    self.say(state)
+                    said = state
+                if self.clock.monotonic() >= deadline:
+                    raise WorkersRemain(
+                        f"workers are not confirmed gone after {wishes.timeout:g} s ({said}); "
+                        "the base system was left standing; run the teardown again to go on"
+                    )
+                self.clock.sleep(POLL)
+
+    def _ask_for_the_end(self, call: Call, wishes: Wishes, deadline: float) -> bool:
+        """Freeze the engines and ask for the end of all workers; False: nobody to ask."""
+        with self._step(Step.FREEZE) as detail:
+            try:
+                ask(call, "controller", "freeze", wishes.reason, timeout=2.0)
+                detail.append("the engines decide nothing any more")
+            except _NO_ANSWER as problem:
+                # Not needed for safety: a provisioner that is ending all rejects launches.
+                detail.append(f"the controller does not answer ({problem})")
+        with self._step(Step.END_WORKERS) as detail:
+            patience = min(deadline, self.clock.monotonic() + PROVISIONER_GRACE)
+            while True:
+                left = max(patience - self.clock.monotonic(), 0.5)
+                try:
+                    ask(call, "provisioner", "terminate_all", wishes.now, timeout=left)
+                    detail.append("at once" if wishes.now else "each after its work is done")
+                    return True
+                except _NO_ANSWER as problem:
+                    if self.clock.monotonic() >= patience:
+                        detail.append(f"the provisioner does not answer ({problem})")
+                        return False
+                self.clock.sleep(POLL)
+
+    def _confirm_without_provisioner(self) -> None:
+        """Go on only when the clouds themselves list no worker."""
+        with self._step(Step.CONFIRM_WORKERS) as detail:
+            listing = self.list_clouds()
+            if not listing.proves_none:
+                raise WorkersRemain(
+                    f"the provisioner can't be asked to end the workers, and {listing}; "
+                    "the base system was left standing"
+                )
+            detail.append(str(listing))
+
+    def _progress(self, call: Call) -> tuple[bool, str]:
+        """Whether the provisioner has confirmed the end of all workers, and in words."""
+        try:
+            progress = ask(call, "provisioner", "progress", timeout=5.0)
+        except _NO_ANSWER as problem:
+            return False, f"the provisioner does not answer: {problem}"
+        return bool(progress["done"]), progress_text(progress)
+
+    def _workers(self, base_stands: bool) -> tuple[str, ...]:
+        if self.call is not None and base_stands:
+            try:
+                living = ask(self.call, "provisioner", "live_nodes", timeout=2.0)
+                return tuple(sorted(str(node["node_id"]) for node in living))
+            except _NO_ANSWER as problem:
+                self.say(f"the provisioner does not answer ({problem}); asking the clouds")
+        listing = self.list_clouds()
+        if listing.problems:
+            self.say(str(listing))
+        return tuple(sorted(machine.node_id for machine in listing.machines))
+
+    # -------------------------------------------------------------- files
+
+    def _open_record(self) -> TeardownRecord:
+        before = self.preview()
+        try:
+            kept = record_of(json.loads((self.directory / "teardown.json").read_text()))
+            if Step.RECEIPT.value not in kept.steps:
+                return kept.again(before)
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # the first attempt, or a file that was cut off: begin anew
+        return TeardownRecord(run=self.run, started_at=self.clock.now(), before=before)
+
+    def _write_receipt(self, wishes: Wishes, left: Listing) -> Receipt:
+        receipt = Receipt(
+            run=self.run,
+            started_at=self._record.started_at,
+            ended_at=self.clock.now(),
+            attempts=self._record.attempts,
+            before=self._record.before,
+            left=Inventory(
+                workers=tuple(machine.node_id for machine in left.machines),
+                services=tuple(self.base.services()),
+            ),
+            left_on_purpose=wishes.leave_workers,
+            steps=self._record.steps,
+        )
+        self._write("receipt.json", receipt.document())
+        with self._step(Step.RECEIPT) as detail:
+            detail.append(str(self.directory / "receipt.json"))
+        return receipt
+
+    @contextmanager
+    def _step(self, step: Step) -> Iterator[list[str]]:
+        """Record a step's begin and end, whatever comes of it; yields its details."""
+        self._keep(self._record.began(step, self.clock.now()))
+        detail: list[str] = []
+        try:
+            yield detail
+        except BaseException as problem:
+            what = str(problem) or type(problem).__name__
+            self._finish(step, what, StepState.FAILED)
+            raise
+        self._finish(step, "; ".join(detail), StepState.DONE)
+
+    def _finish(self, step: Step, detail: str, state: StepState) -> None:
+        now = self.clock.now()
+        self._keep(self._record.ended(step, now, detail, state))
+        if state is StepState.DONE:
+            self.say(f"{step.value.replace('_', ' ')}: {detail or 'done'}")
+        event = Event(
+            time=now,
+            source="teardown",
+            name=f"teardown_{step.value}",
+            actor="teardown",
+            run=self.run,
+            reason=detail,
+            extra={"state": state.value},
+        )
+        logs = self.directory / "logs"
+        logs.mkdir(exist_ok=True, mode=0o700)
+        with open(logs / "teardown.log", "a") as log:
+            log.write(f"EPU_EVENT {json.dumps(asdict(event), sort_keys=True)}\n")
+
+    def _keep(self, record: TeardownRecord) -> None:
+        self._record = record
+        self._write("teardown.json", asdict(record))
+
+    def _write(self, name: str, document: dict[str, Any]) -> None:
+        write_private(self.directory / name, json.dumps(document, sort_keys=True, indent=1))
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with open(self.directory / "teardown.lock", "a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise EpuError(f"another teardown of run {self.run} is at work") from None
+            yield
+
+
+def progress_text(progress: dict[str, Any]) -> str:
+    """One line of what the provisioner still has to do."""
+    states = {state: n for state, n in (progress.get("states") or {}).items() if n}
+    counted = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
+    remaining = len(progress.get("remaining") or ())
+    problems = [
+        f"cloud {name}: {cloud['problem']}"
+        for name, cloud in sorted((progress.get("clouds") or {}).items())
+        if cloud.get("problem")
+    ]
+    what = f"{remaining} workers left" + (f" ({counted})" if counted else "")
+    return "; ".join([what, *problems])

@@ -1,0 +1,50 @@
+"""Fixtures for every test that needs a real broker or waits for something to become true."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from agent.messages import BrokerAccess
+from mgmt.broker import BrokerUnavailable, start_broker, stop_broker
+from mgmt.broker_launch import server_script
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerAccess]:
+    """A private RabbitMQ node for the whole session, started by the product's own code."""
+    if server_script() is None:
+        reason = "rabbitmq-server is not installed (apt-get install rabbitmq-server)"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    directory = tmp_path_factory.mktemp("broker")
+    try:
+        yield start_broker(directory)
+    except BrokerUnavailable as problem:
+        pytest.fail(str(problem))
+    finally:
+        stop_broker(directory)
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Callable[..., Any]:
+    """``eventually(condition, timeout=10, message="")``: poll until it is truthy, return it."""
+
+    def wait(
+        condition: Callable[[], Any],
+        timeout: float = 10.0,
+        message: str | Callable[[], str] = "it never became true",
+    ) -> Any:
+        deadline = time.monotonic() + timeout
+        while True:
+            if result := condition():
+                return result
+            if time.monotonic() >= deadline:
+                text = message() if callable(message) else message
+                pytest.fail(f"{text} (waited {timeout:g} s)")
+            time.sleep(0.02)
+
+    return wait

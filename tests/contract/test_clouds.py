@@ -1,0 +1,98 @@
+"""The driver contract, run against every driver that needs no account anywhere."""
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from coordinator.clouds.in_memory import InMemoryCloud, InMemorySettings
+from coordinator.clouds.process import ProcessCloud
+from coordinator.clouds.process_table import ProcessTable
+from coordinator.provisioner.cloud_process import CloudProcess
+from coordinator.testing import CloudDriverContract, FakeClock
+
+#: A tiny program in place of the agent; the supervisord around it is real.
+SLEEPER = {"agent_command": '["/bin/sleep", "600"]'}
+
+
+class _RealMachines(CloudDriverContract):
+    def setup_method(self):
+        super().setup_method()
+        self.state_dir = Path(tempfile.mkdtemp(prefix="epu-test-"))
+
+    def teardown_method(self):
+        super().teardown_method()
+        left = self._processes_below(str(self.state_dir))
+        shutil.rmtree(self.state_dir)
+        assert not left
+
+    def wait(self, seconds):
+        time.sleep(seconds)
+
+    @staticmethod
+    def _processes_below(directory):
+        wanted = f"EPU_NODE_DIR={directory}".encode()
+        found = []
+        for members in ProcessTable().by_mark().values():
+            for process in members:
+                try:
+                    environment = Path(f"/proc/{process.pid}/environ").read_bytes()
+                except OSError:
+                    continue
+                if wanted in environment:
+                    found.append(process)
+        return found
+
+
+class TestProcessCloud(_RealMachines):
+    def make_driver(self):
+        return ProcessCloud.from_settings(SLEEPER, self.state_dir)
+
+
+class TestHostedProcessCloud(_RealMachines):
+    """The same driver in a process of its own, as the provisioner uses it."""
+
+    def setup_method(self):
+        super().setup_method()
+        self.hosts = []
+
+    def teardown_method(self):
+        try:
+            super().teardown_method()
+        finally:
+            for host in self.hosts:
+                host.close()
+
+    def make_driver(self):
+        if len(self.hosts) < 2:
+            settings = {"driver": "process", **SLEEPER}
+            self.hosts.append(CloudProcess("here", settings, self.state_dir))
+        self.hosts.reverse()  # now one process, now the other
+        return self.hosts[0]
+
+
+class _SimulatedMachines(CloudDriverContract):
+    world = InMemorySettings()
+
+    def setup_method(self):
+        super().setup_method()
+        self.clock = FakeClock()
+        self.cloud = InMemoryCloud(self.world, self.clock)
+
+    def make_driver(self):
+        return self.cloud
+
+    def wait(self, seconds):
+        self.clock.advance(seconds)
+
+
+class TestInMemoryCloud(_SimulatedMachines):
+    pass
+
+
+class TestInMemoryCloudOfManyReplicas(_SimulatedMachines):
+    world = InMemorySettings(lag=10.0, backwards=True, seed=7)
+
+
+class TestInMemoryCloudThatBootsSlowly(_SimulatedMachines):
+    world = InMemorySettings(lag=0.0, boot_time=3.0, price=0.1)

@@ -1,0 +1,326 @@
+"""T1 for the provisioner: killed at every store write and every cloud call, once per point.
+
+The points are found by tracing one run that is not interrupted. What is judged is the
+world: which machines run in the end, and how many were ever made.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event
+
+from agent.messages import (
+    Command,
+    CommandBatch,
+    DrainInstance,
+    LaunchInstances,
+    NodeRole,
+    ReadyReport,
+    TerminateInstance,
+)
+from agent.rpc_client import UnknownService
+from coordinator.clouds.in_memory import InMemoryCloud, InMemorySettings
+from coordinator.config import CoordinatorConfig
+from coordinator.errors import NotFound
+from coordinator.events import EventLog
+from coordinator.provisioner.launcher import Launcher
+from coordinator.provisioner.provisioner import Provisioner
+from coordinator.store.session import open_store
+
+POOL = "sleeper"
+POLL = 5.0
+PATIENCE = 400
+
+
+class Crash(BaseException):
+    """kill -9: nothing in the product may catch it."""
+
+
+class Points:
+    """Counts the moments at which a process can die, and dies in one of them."""
+
+    def __init__(self, die_at: int | None) -> None:
+        self.seen = 0
+        self.die_at = die_at
+        self.died = False
+
+    def reach(self) -> None:
+        self.seen += 1
+        if self.seen - 1 == self.die_at:
+            self.died = True
+            raise Crash
+
+
+class WatchedCloud:
+    """The cloud, with a point before each call and one after it acted."""
+
+    user_data_form = "agent-config"
+    batches = True
+
+    def __init__(self, cloud: InMemoryCloud, points: Points, window: float | None) -> None:
+        self._cloud = cloud
+        self._points = points
+        self.consistency_window = cloud.consistency_window if window is None else window
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            self._points.reach()
+            answer = getattr(self._cloud, method)(*args)
+            self._points.reach()
+            return answer
+
+        return call
+
+
+class Life:
+    """One pool's life on one cloud; its provisioner may die and is started again.
+
+    ``window``: what the driver promises of its listings, where that is not the truth.
+    """
+
+    def __init__(
+        self, path: Path, die_at: int | None, window: float | None = None, **settings: Any
+    ) -> None:
+        self.now = 1_000_000.0
+        self.path = path
+        self.points = Points(die_at)
+        self.window = window
+        self.accepted: set[str] = set()
+        self.cloud = InMemoryCloud(InMemorySettings(**settings), lambda: self.now)
+        self.sent = 0
+        self.engine: Engine | None = None
+        self.part = self.started()
+
+    def started(self) -> Provisioner:
+        if self.engine is not None:
+            self.engine.dispose()
+        self.engine = open_store(self.path)
+
+        @event.listens_for(self.engine, "connect")
+        def no_waiting_for_the_disk(connection: Any, _record: Any) -> None:
+            connection.execute("PRAGMA synchronous=OFF")
+
+        self.engine.dispose()
+        event.listen(self.engine, "commit", lambda _connection: self.points.reach())
+        return Provisioner(
+            self.engine,
+            {"cloud": WatchedCloud(self.cloud, self.points, self.window)},
+            EventLog(self.engine, "provisioner", "run", lambda: self.now),
+            CoordinatorConfig(run="run", accounts="", state_dir="", listing_interval=POLL),
+            Launcher("run", b"key", {}, lambda *_: "user data"),
+            self.call,
+            lambda: self.now,
+        )
+
+    def surviving(self, act: Callable[[], Any]) -> Any:
+        """What ``act`` gives; when the process dies in it, a new one is asked again."""
+        try:
+            return act()
+        except Crash:
+            self.part = self.started()
+            return act()
+
+    # ------------------------------------------------------------ the others
+
+    def call(self, service: str, method: str, *_: Any, timeout: float | None = None) -> Any:
+        node_id = service.removeprefix("agent-")
+        if service == "sensors":
+            signs = {node: {"node_id": node, "heard_age": 1.0} for node in self.machines}
+            return {"blind": False, "observing_age": 10_000.0, "nodes": signs}
+        if node_id in self.machines and method == "drain":
+            return {"node_id": node_id, "draining": True, "drained": True}
+        raise UnknownService(service)
+
+    def agents_report(self) -> None:
+        """Every agent that has not been accepted says that it is ready, as agents do."""
+        for node_id in set(self.machines) - self.accepted:
+            try:
+                self.part.node_enrolled(node_id, [])
+                if self.part.node_ready(ReadyReport(node_id=node_id, ok=True))["accepted"]:
+                    self.accepted.add(node_id)
+            except NotFound:
+                continue
+
+    def send(self, *commands: Command) -> None:
+        """As the controller does: the same batch id until there is an answer."""
+        self.sent += 1
+        batch_id = f"batch-{self.sent}"
+
+        def once() -> str:
+            snapshot = self.part.instances(POOL)
+            batch = CommandBatch(
+                batch_id=batch_id,
+                pool=POOL,
+                based_on=snapshot.version,
+                epoch=snapshot.epoch,
+                launches=tuple(c for c in commands if isinstance(c, LaunchInstances)),
+                drains=tuple(c for c in commands if isinstance(c, DrainInstance)),
+                terminations=tuple(c for c in commands if isinstance(c, TerminateInstance)),
+            )
+            return self.part.apply(batch).outcome
+
+        assert self.surviving(once) in ("applied", "repeated")
+
+    def tick(self) -> None:
+        for cloud in self.part.due():
+            self.part.reconcile(cloud)
+        self.part.drain_step()
+        self.agents_report()
+
+    def until(self, reached: Callable[[], bool]) -> None:
+        """Let time pass until it is so, then five more polls: it must stay so."""
+        for _ in range(PATIENCE):
+            if reached():
+                break
+            self.now += 1.0
+            self.surviving(self.tick)
+        for _ in range(int(5 * POLL)):
+            self.now += 1.0
+            self.surviving(self.tick)
+        assert reached(), (self.machines, [(v.node_id, v.state.value) for v in self.views])
+
+    # ------------------------------------------------------------ what is judged
+
+    @property
+    def machines(self) -> list[str]:
+        return sorted(f"{m.request.launch_id}-{m.index}" for m in self.cloud.machines)
+
+    @property
+    def views(self) -> Sequence[Any]:
+        return self.part.instances(POOL).instances
+
+    def runs(self, *nodes: str) -> Callable[[], bool]:
+        """Exactly these machines run, each RUNNING by its record, and no other is intended."""
+
+        def reached() -> bool:
+            final = ("TERMINATED", "LAUNCH_FAILED", "REJECTED")
+            states = {
+                view.node_id: view.state.value
+                for view in self.views
+                if view.state.value not in final
+            }
+            return self.machines == sorted(nodes) and states == dict.fromkeys(nodes, "RUNNING")
+
+        return reached
+
+
+def launch(launch_id: str, count: int) -> LaunchInstances:
+    return LaunchInstances(
+        command_id=f"c-{launch_id}",
+        launch_id=launch_id,
+        count=count,
+        cloud="cloud",
+        template="worker",
+        reason="wanted",
+        role=NodeRole(),
+    )
+
+
+def terminate(node_id: str) -> TerminateInstance:
+    return TerminateInstance(command_id=f"t-{node_id}", node_id=node_id, reason="not wanted")
+
+
+def boot(life: Life) -> int:
+    life.send(launch("a", 3))
+    life.until(life.runs("a-0", "a-1", "a-2"))
+    return 3
+
+
+def replace(life: Life) -> int:
+    made = boot(life)
+    life.send(terminate("a-1"), launch("b", 1))
+    life.until(life.runs("a-0", "a-2", "b-0"))
+    return made + 1
+
+
+def scale_out(life: Life) -> int:
+    made = boot(life)
+    life.send(launch("b", 2))
+    life.until(life.runs("a-0", "a-1", "a-2", "b-0", "b-1"))
+    return made + 2
+
+
+def scale_in(life: Life) -> int:
+    made = boot(life)
+    life.send(DrainInstance(command_id="d", node_id="a-2", reason="fewer", drain_timeout=1000.0))
+    life.until(life.runs("a-0", "a-1"))
+    return made
+
+
+def teardown(life: Life) -> int:
+    made = boot(life)
+    life.send(launch("late", 2))
+    life.surviving(lambda: life.part.terminate_all())
+    life.until(lambda: bool(life.part.progress()["done"]))
+    assert life.machines == []
+    return made + len([m for m in life.cloud.history if m.request.launch_id == "late"])
+
+
+SCENARIOS = [boot, replace, scale_out, scale_in, teardown]
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store without a record, made once: each life begins with a copy."""
+    path = tmp_path_factory.mktemp("store") / "empty.db"
+    open_store(path).dispose()
+    return path
+
+
+def problems_of(
+    scenario: Callable[[Life], int], directory: Path, empty_store: Path, **settings: Any
+) -> dict[int, str]:
+    """What went wrong when the process died, by the point at which it died."""
+
+    def life(name: str, die_at: int | None) -> Life:
+        path = directory / f"{name}.db"
+        shutil.copy(empty_store, path)
+        return Life(path, die_at, **settings)
+
+    whole = life("whole", None)
+    scenario(whole)
+    assert whole.points.seen > 20, "the trace found no points"
+    problems = {}
+    for point in range(whole.points.seen):
+        interrupted = life(str(point), point)
+        try:
+            wanted = scenario(interrupted)
+            made = len(interrupted.cloud.history)
+            if made != wanted:
+                problems[point] = f"{made} machines were made for {wanted} intents"
+        except AssertionError as found:
+            problems[point] = f"did not converge: {found}"
+        assert interrupted.points.died or point in problems, f"point {point} was never reached"
+    return problems
+
+
+@pytest.mark.parametrize("polls", [0, 1, 2])
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+def test_a_provisioner_killed_anywhere_leaks_nothing_and_doubles_nothing(
+    scenario: Callable[[Life], int], polls: int, tmp_path: Path, empty_store: Path
+) -> None:
+    assert problems_of(scenario, tmp_path, empty_store, lag=polls * POLL) == {}
+
+
+#: A driver whose listings lag while it promises that they do not.
+BROKEN_PROMISE = {"lag": 2 * POLL, "window": 0.0}
+
+
+def test_the_idempotency_token_holds_where_a_listing_breaks_its_promise(
+    tmp_path: Path, empty_store: Path
+) -> None:
+    assert problems_of(boot, tmp_path, empty_store, **BROKEN_PROMISE) == {}
+
+
+def test_without_the_idempotency_token_a_lagging_listing_doubles_machines(
+    tmp_path: Path, empty_store: Path
+) -> None:
+    """The test of the test: it must be able to see what the token prevents."""
+    settings = {**BROKEN_PROMISE, "honours_launch_id": False}
+    problems = problems_of(boot, tmp_path, empty_store, **settings)
+    assert any("machines were made for 3 intents" in problem for problem in problems.values())

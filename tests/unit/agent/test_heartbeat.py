@@ -1,0 +1,71 @@
+"""What a heartbeat says."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.heartbeat import Facts, Pulse, busy_flag, next_beat
+from agent.messages import Heartbeat, ProcessState
+from agent.wire import from_wire, to_wire
+
+
+def facts(processes: tuple[ProcessState, ...] | None = ()) -> Facts:
+    return Facts(now=100.0, ready=True, draining=False, drained=False, processes=processes)
+
+
+def test_a_sequence_counts_from_one() -> None:
+    pulse, first = next_beat(Pulse(boot_id="b"), facts(), "l1-0", "p")
+    pulse, second = next_beat(pulse, facts(), "l1-0", "p")
+    assert (first.sequence, second.sequence, first.boot_id) == (1, 2, "b")
+
+
+@given(st.lists(st.booleans(), max_size=20))
+def test_a_supervisor_is_lost_after_three_unanswered_questions_in_a_row(
+    answers: list[bool],
+) -> None:
+    pulse = Pulse(boot_id="b")
+    for count, answered in enumerate(answers, 1):
+        pulse, beat = next_beat(pulse, facts(() if answered else None), "l1-0", "p")
+        assert beat.supervisor_ok is answered
+        assert pulse.supervisor_lost is (count >= 3 and not any(answers[count - 3 : count]))
+
+
+def test_nothing_is_said_of_processes_that_were_not_seen() -> None:
+    _, beat = next_beat(Pulse(boot_id="b"), facts(None), "l1-0", "p", {"work"})
+    assert beat.processes == ()
+
+
+def test_an_exit_that_is_being_repaired_is_no_exit() -> None:
+    seen = (ProcessState(name="work", state="EXITED"), ProcessState(name="once", state="EXITED"))
+    _, beat = next_beat(Pulse(boot_id="b"), facts(seen), "l1-0", "p", {"work"})
+    assert {each.name: each.state for each in beat.processes} == {
+        "work": "BACKOFF",
+        "once": "EXITED",
+    }
+
+
+def test_a_beat_survives_the_wire() -> None:
+    _, beat = next_beat(
+        Pulse(boot_id="b"), facts((ProcessState(name="w", state="FATAL"),)), "l1-0", "p"
+    )
+    assert from_wire(Heartbeat, to_wire(beat)) == beat
+
+
+@pytest.mark.parametrize(
+    ("said", "running", "busy"),
+    [
+        ([], True, None),
+        (["idle\n"], True, False),
+        (["idle", "busy\n", "idle"], True, True),
+        (["busy"], None, True),
+        (["busy"], False, False),
+        ([], False, False),
+        (["nonsense"], True, None),
+    ],
+)
+def test_a_node_is_busy_when_a_worker_that_runs_says_so(
+    said: list[str], running: bool | None, busy: bool | None
+) -> None:
+    assert busy_flag(said, running) is busy

@@ -19,7 +19,8 @@ class BrokerAccess:
     """Where the broker is and the accounts a program holds for it.
 
     The content of an ``accounts.json`` (mode 0600): the whole set beside a private broker,
-    a single account on a node.
+    a single account on a node. ``statistics_interval``: how often the broker samples its
+    queues, seconds; 5 is RabbitMQ's default, a private node takes 1.
     """
 
     host: str
@@ -28,6 +29,7 @@ class BrokerAccess:
     accounts: dict[str, BrokerAccount] = field(default_factory=dict)
     management_url: str | None = None
     event_exchange: bool = False
+    statistics_interval: float = 5.0
     shared: bool = False
     version: int = 1
 

@@ -240,6 +240,23 @@ class _PatientEntrypoint(Consumer):  # type: ignore[misc]
 consume = _PatientEntrypoint.decorator
 
 
+class _AtConnection(Entrypoint):  # type: ignore[misc]
+    queue_consumer = _PatientConsumer()
+
+    def setup(self) -> None:
+        tell_nameko = self.queue_consumer.on_consume_ready
+
+        def ready(*args: Any, **kwargs: Any) -> None:
+            tell_nameko(*args, **kwargs)
+            self.container.spawn_worker(self, (), {})
+
+        self.queue_consumer.on_consume_ready = ready
+
+
+#: ``@at_connection``: the method runs whenever the service's queues are there (again).
+at_connection = _AtConnection.decorator
+
+
 # ------------------------------------------------------------------ timers
 
 
@@ -288,7 +305,10 @@ class _SteadyTimer(Entrypoint):  # type: ignore[misc]
         return result, exc_info
 
 
-every = _SteadyTimer.decorator
+def every(seconds: float | Callable[[dict[str, Any]], float], eager: bool = False) -> Any:
+    """``@every(1.0)``: call the method each ``seconds``; ``eager``: also at once."""
+    # By name: nameko takes a lone function for the method to be decorated.
+    return _SteadyTimer.decorator(seconds=seconds, eager=eager)
 
 
 def next_tick(due: float, period: float, now: float) -> float:

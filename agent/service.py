@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import eventlet
-from nameko.extensions import Entrypoint
 
 from agent import bus
 from agent.config import ConfigError, read_config
@@ -36,7 +35,7 @@ from agent.node import Node
 from agent.rpc_client import CallFailed, RpcClient
 from agent.wire import to_wire
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("agent.service")  # also when run with -m
 
 #: A beat that nobody took within so many intervals is no news any more.
 _BEATS_ALIVE = 3
@@ -124,27 +123,6 @@ class Voice:
             os._exit(EXIT_AGAIN)
 
 
-# ------------------------------------------------------------------ entrypoints of our own
-
-
-class _AtConnection(Entrypoint):
-    """Runs its method whenever the service's queue is there (again)."""
-
-    queue_consumer = bus._PatientConsumer()
-
-    def setup(self) -> None:
-        tell_nameko = self.queue_consumer.on_consume_ready
-
-        def ready(*args: Any, **kwargs: Any) -> None:
-            tell_nameko(*args, **kwargs)
-            self.container.spawn_worker(self, (), {})
-
-        self.queue_consumer.on_consume_ready = ready
-
-
-at_connection = _AtConnection.decorator
-
-
 # ------------------------------------------------------------------ the service
 
 
@@ -196,7 +174,7 @@ class AgentMethods:
     def beat_each_interval(self) -> None:
         self.voice.beat()
 
-    @at_connection
+    @bus.at_connection
     def beat_when_connected(self) -> None:
         self.voice.connected()
 

@@ -165,6 +165,11 @@ class Run:
             for spec in each.services
         ]
 
+    @property
+    def is_booted(self) -> bool:
+        """Whether every service was verified; ``status`` tells whether they are well now."""
+        return all(each.record.state is ServiceState.VERIFIED for each in self.services())
+
     def service(self, name: str) -> Service:
         """One service. Raises NotFound."""
         for service in self.services():

@@ -75,6 +75,7 @@ class StartLevel:
 
     number: int
     services: tuple[ServiceSpec, ...]
+    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def next_boot_step(plan: LaunchPlan, states: States, failed: frozenset[str]) -> 
         stuck = tuple(service.name for service in waiting if service.name in failed)
         if stuck:
             return LevelFailed(level.number, stuck)
-        return StartLevel(level.number, waiting)
+        return StartLevel(level.number, waiting, level.description)
     return Finished()
 
 
@@ -135,7 +136,7 @@ def next_termination_step(plan: LaunchPlan, states: States, failed: frozenset[st
         stuck = tuple(service.name for service in left if service.name in failed)
         if stuck:
             return LevelFailed(level.number, stuck)
-        return StartLevel(level.number, left)
+        return StartLevel(level.number, left, level.description)
     return Finished()
 
 

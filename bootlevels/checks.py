@@ -175,7 +175,8 @@ def _look_amqp(target: str, directory: Path, limit: float) -> Look:
         detail = f"the broker at {shown} refuses the account: {_text(problem)}"
         return Look(ok=False, detail=detail, patience=REFUSED_PATIENCE)
     except (OSError, amqp.exceptions.AMQPError, KombuError, ValueError) as problem:
-        return Look(ok=False, detail=f"the broker at {shown} does not answer: {_text(problem)}")
+        detail = f"the broker at {shown} does not answer: {_text(problem)}"
+        return Look(ok=False, detail=detail, unreachable=True)
     return Look(ok=True, detail=f"the broker at {shown} accepts the account")
 
 

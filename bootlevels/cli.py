@@ -67,8 +67,9 @@ def _progress(quiet: bool) -> Callable[[Moment], None]:
             return
         at = f"[{time.monotonic() - began:6.1f} s]"
         if moment.scope == "level":
-            text = moment.text or {"starting": moment.action, "complete": "done"}[moment.phase]
-            click.echo(f"{at} level {moment.level}: {text}", err=True)
+            done = "done" if moment.phase == "complete" else moment.action
+            about = f": {moment.text}" if moment.text else ""
+            click.echo(f"{at} level {moment.level}: {done}{about}", err=True)
             return
         failed = f"{moment.action} failed: " if moment.phase == "error" else ""
         click.echo(f"{at}   {moment.service}: {failed}{moment.text}", err=True)
@@ -130,6 +131,7 @@ def boot(
     path, pairs = _plan_path(plan), _globals(given)
     with said(), ended_by_signals():
         run = Run.prepare(path, name=run_name, profile=profile, given=pairs)
+        was_booted = run.is_booted
         outcome = run.boot(_progress(quiet))
         described = {**described_run(run), **described_outcome(outcome)}
         if output is not None:
@@ -142,7 +144,8 @@ def boot(
         again = f"epu boot {plan} -n {run.name}"
         end(code, f"run '{run.name}' is not booted; '{again}' goes on from here")
     if not as_json and not quiet:
-        click.echo(f"run '{run.name}' is booted: epu status {run.name}")
+        already = "was booted before" if was_booted else "is booted"
+        click.echo(f"run '{run.name}' {already}: epu status {run.name}")
 
 
 @click.command()

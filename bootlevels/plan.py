@@ -113,6 +113,7 @@ class BootLevel:
 
     number: int
     services: tuple[ServiceSpec, ...]
+    description: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -177,7 +177,8 @@ class _Reader:
                     continue
                 seen[name] = at
                 specs.append(self._service(at, name, section, defaults))
-            levels.append(BootLevel(number=at + 1, services=tuple(specs)))
+            about = top.levels[at].description if top else ""
+            levels.append(BootLevel(number=at + 1, services=tuple(specs), description=about))
         if top is None:
             return None
         return LaunchPlan(

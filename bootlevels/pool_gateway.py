@@ -29,6 +29,23 @@ class CoordinatorProblem(Exception):
         super().__init__(text)
 
 
+def pool_look(status: Mapping[str, Any], verify: PoolCheck) -> Look:
+    """What a pool's status, as the controller answers it, means for its service."""
+    running, wanted = status.get("running") or 0, status.get("wanted")
+    state = str(status.get("state", ""))
+    detail = f"{running} of {'?' if wanted is None else wanted} running"
+    if pending := status.get("pending"):
+        detail += f", {pending} on the way"
+    if (verify is PoolCheck.LAUNCH_ONE and running) or (
+        verify is PoolCheck.STABLE and state == "STABLE"
+    ):
+        return Look(ok=True, detail=detail)
+    if state in ("FAILED", "HELD"):
+        detail += f"; {state}: {status.get('reason', '')}"
+    # What failed may still mend itself (a cloud that is full), but nobody waits for it long.
+    return Look(ok=False, detail=detail, patience=LATER_PATIENCE if state == "FAILED" else None)
+
+
 class PoolGateway:
     """Talks to the coordinator whose broker ``accounts`` describes. Not for several threads."""
 
@@ -67,16 +84,7 @@ class PoolGateway:
                 patience=patience if problem.unreachable else FIRST_PATIENCE,
                 unreachable=problem.unreachable,
             )
-        running, wanted = status.get("running", 0), status.get("wanted", 0)
-        state, reason = str(status.get("state", "")), str(status.get("reason", ""))
-        detail = f"{running} of {wanted} running"
-        if verify is PoolCheck.LAUNCH_ONE and running:
-            return Look(ok=True, detail=detail)
-        if state == "STABLE" and verify is PoolCheck.STABLE:
-            return Look(ok=True, detail=detail)
-        if state == "FAILED":
-            return Look(ok=False, detail=f"{detail}; FAILED: {reason}", patience=FIRST_PATIENCE)
-        return Look(ok=False, detail=f"{detail}; {reason}" if reason else detail)
+        return pool_look(status, verify)
 
     def live_nodes(self) -> list[str]:
         """Ids of the nodes that the provisioner still has. Raises CoordinatorProblem."""

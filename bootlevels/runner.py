@@ -125,8 +125,8 @@ class Runner:
         while True:
             step = next_step(self.plan, self.record.states(), frozenset(self._failures))
             match step:
-                case StartLevel(number, services):
-                    self._level(number, "starting", action)
+                case StartLevel(number, services, description):
+                    self._level(number, "starting", action, description)
                     self._together(number, services, work)
                     if not self._failures.keys() & {service.name for service in services}:
                         self._level(number, "complete", action)

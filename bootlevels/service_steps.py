@@ -221,7 +221,8 @@ class ServiceSteps:
             end = self._run(service, "ready", check.program, stop, on_started, limit, keep_log)
         except (Unresolved, MalformedReference, StepFailed) as problem:
             return Look(ok=False, detail=str(problem), patience=0)
-        return Look(ok=end.ok, detail=_ended(end, "the check"), tail=end.tail)
+        last = f": {end.tail[-1]}" if end.tail and not end.ok else ""
+        return Look(ok=end.ok, detail=f"{_ended(end, 'the check')}{last}", tail=end.tail)
 
     def _run(
         self,

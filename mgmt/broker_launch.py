@@ -53,6 +53,12 @@ def server_script(search: str | None = None) -> Path | None:
     return real.parent / "rabbitmq-server" if real.name == "rabbitmq-script-wrapper" else real
 
 
+#: Seconds between two looks of the node at its own queues. The management plugin takes
+#: them over at the shortest interval of its retention policies (5 s unless set), so both
+#: must be set for a queue length that is no older than this.
+STATISTICS_INTERVAL = 1.0
+
+
 def config_text(files: BrokerFiles, identity: NodeIdentity) -> str:
     """``rabbitmq.conf`` of a node that listens on 127.0.0.1 only."""
     ports = identity.ports
@@ -62,7 +68,10 @@ listeners.tcp.local = {LOOPBACK}:{ports.amqp}
 management.tcp.ip = {LOOPBACK}
 management.tcp.port = {ports.management}
 load_definitions = {files.definitions}
-collect_statistics_interval = 1000
+collect_statistics_interval = {int(STATISTICS_INTERVAL * 1000)}
+management.sample_retention_policies.global.minute = {int(STATISTICS_INTERVAL)}
+management.sample_retention_policies.basic.minute = {int(STATISTICS_INTERVAL)}
+management.sample_retention_policies.detailed.10 = {int(STATISTICS_INTERVAL)}
 event_exchange.vhost = {identity.vhost}
 disk_free_limit.absolute = {DISK_RESERVE}
 log.console = false

@@ -25,7 +25,7 @@ from mgmt.broker_files import (
     choose_ports,
     write_private,
 )
-from mgmt.broker_launch import SCRIPT_VARIABLE, launch, server_script
+from mgmt.broker_launch import SCRIPT_VARIABLE, STATISTICS_INTERVAL, launch, server_script
 from mgmt.broker_problems import BrokerUnavailable
 from mgmt.broker_processes import beam_of, end_node, node_processes
 
@@ -211,4 +211,5 @@ def _new_access(identity: NodeIdentity) -> BrokerAccess:
         },
         management_url=f"http://{LOOPBACK}:{identity.ports.management}",
         event_exchange=True,
+        statistics_interval=STATISTICS_INTERVAL,
     )

@@ -17,6 +17,7 @@ _BOOT = "bootlevels.cli"
 _POOLS = "mgmt.pools.cli"
 _NODES = "mgmt.nodes.cli"
 _SYSTEM = "mgmt.system.cli"
+_SERVICES = "mgmt.services.cli"
 
 COMMANDS: dict[str, Lazy] = {
     "boot": Lazy(_BOOT, "Boot a launch plan level by level."),
@@ -32,8 +33,8 @@ COMMANDS: dict[str, Lazy] = {
     "nodes": Lazy(_NODES, "List nodes."),
     "events": Lazy(_NODES, "What happened: the history of the system."),
     "teardown": Lazy(_SYSTEM, "End a whole system, with a receipt."),
-    "broker": Lazy(_SYSTEM, "Start, stop or look at a private RabbitMQ node."),
-    "serve": Lazy(_SYSTEM, "Run the coordinator under supervisord."),
+    "broker": Lazy(_SERVICES, "Start, stop or look at a private RabbitMQ node."),
+    "serve": Lazy(_SERVICES, "Run the coordinator under supervisord."),
     "shell": Lazy(_SYSTEM, "Python with the services of a run at hand."),
     "demo": Lazy("mgmt.demo.cli", "A whole life of the sample plan on this machine, proven."),
     "completion": Lazy(_SYSTEM, "How to make your shell complete epu's commands."),

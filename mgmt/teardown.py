@@ -34,7 +34,7 @@ from mgmt.teardown_record import (
 
 #: How long a provisioner that does not answer may take to come back, seconds: its
 #: supervisor restarts it, and a command must speak within ten.
-PROVISIONER_GRACE = 7.0
+PROVISIONER_GRACE = 5.0
 POLL = 0.5
 
 _NO_ANSWER = (CallFailed, EpuError)

@@ -118,7 +118,8 @@ class TeardownRecord:
 
     def _with(self, step: Step, record: StepRecord) -> TeardownRecord:
         known = {**self.steps, step.value: record}
-        ordered = {each.value: known[each.value] for each in Step if each.value in known}
+        names: list[str] = [each.value for each in Step]
+        ordered = {name: known[name] for name in names if name in known}
         return replace(self, steps=ordered)
 
 

@@ -20,7 +20,7 @@ from coordinator.controller.decision import BoundedDecision
 from coordinator.controller.pool import PoolMemory
 from coordinator.controller.victims import taken_back, victims
 from coordinator.controller.view import Observed
-from coordinator.pool_spec import PoolSpec
+from coordinator.pool_values import PoolSpec
 
 
 @dataclass(frozen=True, kw_only=True)

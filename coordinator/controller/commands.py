@@ -13,7 +13,7 @@ from agent.messages import (
     TerminateInstance,
 )
 from coordinator.controller.actions import Actions
-from coordinator.pool_spec import PoolSpec
+from coordinator.pool_values import PoolSpec
 
 
 def batch_of(

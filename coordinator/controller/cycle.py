@@ -23,7 +23,7 @@ from coordinator.controller.pool import PoolMemory, PoolState, Replacement
 from coordinator.controller.pool_state import is_calm, sentence_of, state_of
 from coordinator.controller.view import Happening, Observed, sync_from_observed
 from coordinator.engines.base import DecisionEngine
-from coordinator.pool_spec import PoolSpec
+from coordinator.pool_values import PoolSpec
 
 
 @dataclass(frozen=True, kw_only=True)

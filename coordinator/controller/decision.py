@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from coordinator.controller.pool import PoolMemory
 from coordinator.engines.base import Decision, DecisionEngine, PoolView
-from coordinator.pool_spec import PoolSpec
+from coordinator.pool_values import PoolSpec
 
 #: A size beyond this is a defect of an engine, not a wish.
 ABSURD = 100_000

@@ -21,7 +21,7 @@ from agent.messages import (
     SensorReport,
 )
 from coordinator.engines.base import UNHEALTHY
-from coordinator.pool_spec import HealthSettings
+from coordinator.pool_values import HealthSettings
 
 #: Beats in a row in which the agent could not ask its supervisord.
 SUPERVISOR_FAILURES = 3

@@ -8,7 +8,7 @@ from coordinator.controller.brake import BrakeLevel
 from coordinator.controller.decision import BoundedDecision
 from coordinator.controller.pool import PoolState
 from coordinator.controller.view import Observed
-from coordinator.pool_spec import PoolSpec
+from coordinator.pool_values import PoolSpec
 
 
 def is_calm(

@@ -30,7 +30,7 @@ from coordinator.engines.base import (
     ViewedInstance,
     ViewedReading,
 )
-from coordinator.pool_spec import PoolSpec
+from coordinator.pool_values import PoolSpec
 
 #: What happened, for the event log: a name and its fields (``node``, ``reason``, extras).
 Happening = tuple[str, dict[str, Any]]

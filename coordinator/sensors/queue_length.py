@@ -2,14 +2,15 @@
 
 ``ready`` and ``unacknowledged`` both come from the broker's management API, because only it
 knows of deliveries that are not acknowledged yet. Its figures are sampled: ``sample``
-changes only when more than one statistics interval lies between two readings, so whoever
-wants two independent readings can tell. Without the management API only ``ready`` can be
+changes when a figure changed or when more than one statistics interval has passed, so
+whoever wants two independent readings can tell. Without the management API only ``ready`` can be
 had (a passive declaration), and nothing is said of the rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from urllib.parse import quote
 
 import requests
@@ -20,15 +21,22 @@ from kombu.exceptions import KombuError
 from agent.messages import BrokerAccess, SensorReading
 from coordinator.errors import RetryLater
 
-#: Seconds between the broker's own samples on a private node, and how far two readings
-#: must lie apart to be independent of each other.
-STATISTICS_INTERVAL = 1.0
-INDEPENDENT_AFTER = 1.5 * STATISTICS_INTERVAL
+#: Equal readings are independent of each other when so many statistics intervals apart.
+INDEPENDENT_AFTER = 1.5
 
 
 def reading_names(queue: str) -> tuple[str, str]:
     """The names of a queue's two readings."""
     return f"queue.{queue}.ready", f"queue.{queue}.unacknowledged"
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """The newest measurement of a queue that is known to be one of its own."""
+
+    number: int
+    taken_at: float
+    counts: tuple[int, int | None]
 
 
 class QueueLengthSensor:
@@ -42,7 +50,8 @@ class QueueLengthSensor:
         account = access.accounts["coordinator"]
         self._http.auth = (account.user, account.password)
         self._http.trust_env = False  # a proxy of the environment has no business here
-        self._samples: dict[str, tuple[int, float]] = {}
+        self._independent_after = INDEPENDENT_AFTER * access.statistics_interval
+        self._samples: dict[str, _Sample] = {}
 
     def measure(self, subject: str) -> Sequence[SensorReading]:
         """See ``Sensor.measure``; ``subject`` is the queue's name."""
@@ -52,7 +61,7 @@ class QueueLengthSensor:
             counts = self._by_declaration(subject)
         if counts is None:
             return ()
-        sample = self._sample(subject)
+        sample = self._sample(subject, counts)
         return [
             SensorReading(name=name, value=float(count), age=0.0, sample=sample)
             for name, count in zip(reading_names(subject), counts, strict=True)
@@ -103,13 +112,13 @@ class QueueLengthSensor:
             transport_options={"max_retries": 0},
         )
 
-    def _sample(self, queue: str) -> str:
-        now = self._clock()
-        number, since = self._samples.get(queue, (0, float("-inf")))
-        if now - since >= INDEPENDENT_AFTER:
-            number, since = number + 1, now
-            self._samples[queue] = (number, since)
-        return str(number)
+    def _sample(self, queue: str, counts: tuple[int, int | None]) -> str:
+        now, last = self._clock(), self._samples.get(queue)
+        if last is None:
+            self._samples[queue] = _Sample(number=1, taken_at=now, counts=counts)
+        elif counts != last.counts or now - last.taken_at >= self._independent_after:
+            self._samples[queue] = _Sample(number=last.number + 1, taken_at=now, counts=counts)
+        return str(self._samples[queue].number)
 
     def close(self) -> None:
         self._http.close()

@@ -51,9 +51,6 @@ def demo(home: Path, jobs: int, sleep: float) -> None:
     except TimeoutError as problem:
         raise click.ClickException(str(problem)) from None
     _print_timeline(story.events, story.began)
-    click.echo(f"\nReceipt ({story.run_dir / 'receipt.json'})")
-    for key, value in sorted(story.receipt.items()):
-        click.echo(f"  {key}: {value}")
     click.echo("\nProven")
     for proof in story.proofs:
         sign = click.style("yes", fg="green") if proof.held else click.style("NO", fg="red")

@@ -110,7 +110,7 @@ class Story:
         last_done = max(float(line.split()[2]) for line in lines)
         self.proofs += [
             proofs.all_jobs_done(self.jobs, lines),
-            *proofs.replaced_once(self.events, killed, at, CYCLE),
+            *proofs.replaced_once(self.events, killed, at),
             proofs.last_worker_stayed(self.events, last_done),
             proofs.never_idle_with_work(self.events, watch.samples, CYCLE, LOOK_EVERY),
             *proofs.grew_and_shrank(watch.samples, MAXIMUM),

@@ -1,1 +1,1 @@
-"""Commands about the whole system: broker, coordinator, teardown, shell."""
+"""Commands about a whole system: teardown and shell, and completion."""

@@ -1,31 +1,18 @@
-"""``epu teardown``, ``epu broker …``, ``epu serve``, ``epu shell``, ``epu completion``."""
+"""``epu teardown``, ``epu shell``, ``epu completion``."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import click
 
-from mgmt.exit_codes import ExitCode
 from mgmt.invocation.cli import (
     ANSWER_WITHIN,
-    Commands,
     Invocation,
     output_options,
     pass_invocation,
     system_options,
 )
-from mgmt.output import Table
-
-_DIRECTORY = click.Path(file_okay=False, path_type=Path, resolve_path=True)
-_FILE = click.Path(dir_okay=False, path_type=Path, resolve_path=True)
-
-
-# ------------------------------------------------------------------ teardown
 
 
 @click.command()
@@ -83,214 +70,6 @@ def teardown(
     output.result("receipt", receipt.document(), receipt.lines())
 
 
-# ------------------------------------------------------------------ broker
-
-
-@click.group(cls=Commands)
-def broker() -> None:
-    """Start, stop or look at a private RabbitMQ node."""
-
-
-_broker_directory = click.option(
-    "--dir", "directory", type=_DIRECTORY, required=True, help="Where the node lives."
-)
-
-
-@broker.command(name="start")
-@_broker_directory
-@click.option("--vhost", help="The run's virtual host (default: epu, or that of --url).")
-@click.option("--url", envvar="EPU_BROKER_URL", metavar="URL",
-              help="Use this broker instead of a private one; better given as $EPU_BROKER_URL, "
-              "because command lines can be read by others.")  # fmt: skip
-@click.option("--management-url", envvar="EPU_BROKER_MANAGEMENT_URL", metavar="URL",
-              help="The HTTP API of that broker (default: port 15672 of its host).")  # fmt: skip
-@output_options
-@pass_invocation
-def broker_start(
-    invocation: Invocation,
-    directory: Path,
-    vhost: str | None,
-    url: str | None,
-    management_url: str | None,
-) -> None:
-    """Start a private node, or make an existing broker ready for a run.
-
-    Can be repeated. As a boot program it tells its plan ``accounts``, ``amqp_address``
-    and ``management_url``.
-
-    \b
-    Examples:
-      epu broker start --dir ./broker --vhost demo
-      EPU_BROKER_URL=amqp://me:secret@mq:5672 epu broker start --dir ./broker
-    """
-    from mgmt import broker as nodes
-
-    say = invocation.output.note
-    if url:
-        access = nodes.use_existing_broker(directory, url, management_url, vhost, say=say)
-    else:
-        access = nodes.start_broker(directory, vhost or "epu", say=say)
-    outputs = {
-        "accounts": str(directory / "accounts.json"),
-        "amqp_address": access.public_url,
-        "management_url": access.management_url or "",
-    }
-    write_boot_outputs(outputs)
-    lines = [f"broker    {access.public_url}", f"accounts  {outputs['accounts']}"]
-    invocation.output.result("broker", {**outputs, "running": True}, lines)
-
-
-@broker.command(name="stop")
-@_broker_directory
-@output_options
-@pass_invocation
-def broker_stop(invocation: Invocation, directory: Path) -> None:
-    """End the node and everything it started; an existing broker is left alone.
-
-    \b
-    Example:
-      epu broker stop --dir ./broker
-    """
-    from mgmt import broker as nodes
-
-    ended = [each.name for each in nodes.stop_broker(directory)]
-    line = f"ended {', '.join(ended)}" if ended else f"no broker ran in {directory}"
-    invocation.output.result("broker", {"ended": ended, "running": False}, [line])
-
-
-@broker.command(name="status")
-@_broker_directory
-@output_options
-@pass_invocation
-def broker_status(invocation: Invocation, directory: Path) -> int:
-    """Say how the broker of a directory is; exit 0 when it answers, else 5.
-
-    \b
-    Example:
-      epu broker status --dir ./broker
-    """
-    from mgmt import broker as nodes
-
-    status = nodes.broker_status(directory)
-    document = {
-        "directory": str(status.directory),
-        "state": status.state,
-        "address": status.address,
-        "management_url": status.management_url,
-        "pid": status.pid,
-        "memory_bytes": status.memory,
-        "processes": status.processes,
-        "shared": status.shared,
-        "event_exchange": status.event_exchange,
-        "running": status.usable,
-    }
-    details = [f"pid {status.pid}, {status.memory / 2**20:.0f} MB"] if status.pid else []
-    line = " ".join(filter(None, (status.state, status.address)))
-    invocation.output.result("broker", document, [line, *details])
-    return ExitCode.WELL if status.usable else ExitCode.UNREACHABLE
-
-
-# ------------------------------------------------------------------ serve
-
-
-@click.command()
-@click.option("--dir", "directory", type=_DIRECTORY, required=True,
-              help="Where the coordinator keeps its files.")  # fmt: skip
-@click.option("--accounts", type=_FILE, help="accounts.json of the broker.")
-@click.option("--run", metavar="RUN", envvar="EPU_RUN", help="The run it coordinates.")
-@click.option("--cloud", "clouds", multiple=True, metavar="NAME=DRIVER",
-              help="A cloud for workers; the first is the default.")  # fmt: skip
-@click.option("--cloud-setting", "cloud_settings", multiple=True, metavar="NAME.KEY=VALUE",
-              help="A setting of a cloud's driver.")  # fmt: skip
-@click.option("--check", "action", flag_value="check", help="Ask every service how it is.")
-@click.option("--stop", "action", flag_value="stop", help="End all of them.")
-@click.option("--foreground", "action", flag_value="foreground", help="Start, stay until Ctrl-C.")
-@click.option("--start", "action", flag_value="start", default=True, hidden=True)
-@output_options
-@pass_invocation
-def serve(
-    invocation: Invocation,
-    directory: Path,
-    accounts: Path | None,
-    run: str | None,
-    clouds: tuple[str, ...],
-    cloud_settings: tuple[str, ...],
-    action: str,
-) -> int:
-    """Run the coordinator: provisioner, controller, sensors, registrar, management.
-
-    Can be repeated. As a boot program it tells its plan ``accounts`` and ``state_dir``.
-    ``--check`` exits 0 when every service answers, else 5.
-
-    \b
-    Examples:
-      epu serve --dir ./coordinator --accounts broker/accounts.json --run demo --cloud here=process
-      epu serve --dir ./coordinator --check
-      epu serve --dir ./coordinator --stop
-    """
-    from mgmt import serve as coordinator
-
-    output = invocation.output
-    if action == "stop":
-        ended = coordinator.stop(directory)
-        line = "ended" if ended else "did not run"
-        output.result("coordinator", {"ended": ended}, [f"coordinator in {directory}: {line}"])
-        return ExitCode.WELL
-    if action == "check":
-        found = coordinator.check(directory, ANSWER_WITHIN - 1)
-        rows = [(name, problem or "answers") for name, problem in found.items()]
-        well = not any(found.values())
-        document = {"services": found, "well": well}
-        output.result("coordinator", document, [Table(("SERVICE", "STATE"), rows)])
-        return ExitCode.WELL if well else ExitCode.UNREACHABLE
-    if accounts is None or not run or not clouds:
-        raise click.UsageError("--accounts, --run and at least one --cloud are needed to start")
-    from coordinator.config import CoordinatorConfig
-
-    config = CoordinatorConfig(
-        run=run,
-        accounts=str(accounts),
-        state_dir=str(directory),
-        clouds=cloud_sections(clouds, cloud_settings),
-    )
-    if action == "foreground":
-        return coordinator.start_in_foreground(config)
-    served = coordinator.start(config)
-    write_boot_outputs({"accounts": str(accounts), "state_dir": str(directory)})
-    pid = served.supervisord.pid
-    document = {"pid": pid, "state_dir": str(directory), "accounts": str(accounts)}
-    lines = [f"coordinator of run {run} serves in {directory} (supervisord {pid})"]
-    output.result("coordinator", document, lines)
-    return ExitCode.WELL
-
-
-def cloud_sections(clouds: tuple[str, ...], settings: tuple[str, ...]) -> dict[str, dict[str, str]]:
-    """``here=process`` and ``here.root=/x`` as ``{"here": {"driver": …, "root": …}}``."""
-    from coordinator.errors import did_you_mean
-    from coordinator.plugins import find_plugin
-
-    sections: dict[str, dict[str, str]] = {}
-    for text in clouds:
-        name, equals, driver = text.partition("=")
-        if not equals or not name or not driver:
-            raise click.UsageError(f"--cloud {text}: write NAME=DRIVER")
-        find_plugin("epu.clouds", driver, f"--cloud {text}")
-        sections[name] = {"driver": driver}
-    for text in settings:
-        key, equals, value = text.partition("=")
-        name, dot, setting = key.partition(".")
-        if not equals or not dot or not setting:
-            raise click.UsageError(f"--cloud-setting {key}: write NAME.KEY=VALUE")
-        if name not in sections:
-            hint = did_you_mean(name, sections)
-            raise click.UsageError(f"--cloud-setting {key}: no cloud '{name}'; {hint}")
-        sections[name][setting] = value
-    return sections
-
-
-# ------------------------------------------------------------------ shell, completion
-
-
 @click.command()
 @click.option("-c", "--command", "text", metavar="PYTHON", help="Run this and print its value.")
 @system_options
@@ -336,19 +115,4 @@ def completion(shell_name: str) -> None:
     click.echo(lines[shell_name])
 
 
-def write_boot_outputs(outputs: Mapping[str, str]) -> None:
-    """Tell the plan that runs this as a boot program what it found out, if one does."""
-    target = os.environ.get("EPU_BOOTOUT")
-    if not target:
-        return
-    from mgmt.broker_files import write_private
-
-    path = Path(target)
-    try:
-        known = json.loads(path.read_text())
-    except (OSError, ValueError):
-        known = {}
-    write_private(path, json.dumps({**known, **outputs}))
-
-
-commands = (teardown, broker, serve, shell, completion)
+commands = (teardown, shell, completion)

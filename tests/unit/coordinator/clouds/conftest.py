@@ -50,7 +50,8 @@ def supervisords_of(root):
     """How many supervisords were started for a node and still run."""
 
     def count(node_id):
-        return sum("supervisor.supervisord" in line for line in processes_below(root / node_id))
+        started = f"{sys.executable} -m supervisor.supervisord"
+        return sum(line.startswith(started) for line in processes_below(root / node_id))
 
     return count
 

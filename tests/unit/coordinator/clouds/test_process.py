@@ -177,6 +177,7 @@ def test_a_terminated_machine_is_not_started_again_even_when_it_never_ran(cloud,
     (root / NODE / "started").unlink()  # as if its launcher had been killed before the start
     cloud.launch(make_request())
     assert not listed(cloud)
+    assert not (root / NODE / "user-data").exists()
 
 
 def test_a_claimed_machine_is_not_listed_and_started_by_the_repeated_launch(cloud, root):
@@ -208,6 +209,9 @@ pids = [subprocess.Popen(words, env={}).pid,
 daemon = [sys.executable, "-c", "import subprocess, sys; print(subprocess.Popen("
           "sys.argv[1:], start_new_session=True, stdout=2).pid)", *words]
 pids.append(int(subprocess.run(daemon, stdout=-1, text=True).stdout))
+orphan = [sys.executable, "-c", "import subprocess, sys; print(subprocess.Popen("
+          "sys.argv[1:], env={}, stdout=2).pid)", *words]
+pids.insert(0, int(subprocess.run(orphan, stdout=-1, text=True).stdout))
 open("pids.new", "w").write(" ".join(map(str, pids)))
 os.rename("pids.new", "pids")
 time.sleep(600)
@@ -293,6 +297,28 @@ def test_a_machine_whose_directory_was_removed_can_still_be_terminated(cloud, ro
     assert processes_of(NODE)
     cloud.terminate([machine.cloud_id])
     assert not processes_of(NODE)
+
+
+def test_a_process_with_a_mark_of_its_own_belongs_to_nobody_else(make_cloud, root, python):
+    """Such is a machine that a machine launches, while it is still in the other's session."""
+    # In a group of its own: the kernel hangs up stopped groups that are orphaned.
+    cloud = make_cloud(
+        *python(
+            "import os, subprocess, time\n"
+            "other = subprocess.Popen(['/bin/sleep', '600'], env={'EPU_MARK': 'another'},\n"
+            "                         process_group=0)\n"
+            "open('pid.new', 'w').write(str(other.pid)); os.rename('pid.new', 'pid')\n"
+            "time.sleep(600)"
+        )
+    )
+    cloud.launch(make_request())
+    other = int(eventually(lambda: (f := root / NODE / "pid").exists() and f).read_text())
+    try:
+        [machine] = cloud.list_instances(RUN)
+        cloud.terminate([machine.cloud_id])
+        assert is_running(other)
+    finally:
+        os.kill(other, signal.SIGKILL)
 
 
 def test_a_login_shell_that_has_the_mark_in_a_child_is_not_taken_along(cloud, root):

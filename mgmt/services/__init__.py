@@ -1,0 +1,1 @@
+"""Commands that start and stop what a system stands on: broker and coordinator."""

@@ -38,6 +38,7 @@ from agent.process import read_config as read_config
 from agent.process import run_service as run_service
 from agent.process import set_up_logging as set_up_logging
 from agent.rpc_client import EventPublisher as EventPublisher
+from agent.rpc_client import connect_once
 from agent.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -59,8 +60,8 @@ def wait_for_broker(url: str, pause: tuple[float, float] = (0.5, 2.0)) -> None:
     said_at = 0.0
     while True:
         try:
-            with Connection(url, connect_timeout=5, transport_options={"max_retries": 0}) as found:
-                found.connect()
+            with Connection(url, connect_timeout=5) as found:
+                connect_once(found, 5)
                 return
         except Exception as problem:  # noqa: BLE001 - whatever it is, waiting is the answer
             if time.monotonic() - said_at > 30 or not said_at:
@@ -100,7 +101,7 @@ class _PatientConsumer(QueueConsumer):  # type: ignore[misc]
         connection = self.connection.clone()
         while True:
             try:
-                connection.connect()
+                connect_once(connection, 10)
                 return connection
             except Exception as problem:  # noqa: BLE001 - reconnecting is the answer
                 low, high = self.container.config.get("RECONNECT_PAUSE", (0.5, 2.0))

@@ -127,10 +127,10 @@ class RpcClient:
         connection = Connection(
             self._url,
             connect_timeout=_remaining(deadline),
-            transport_options={"confirm_publish": True, "max_retries": 0},
+            transport_options={"confirm_publish": True},
         )
         self._connection = connection
-        connection.connect()
+        connect_once(connection, _remaining(deadline))
         # Without this a peer that falls silent in mid-handshake of a channel hangs us.
         connection.connection.transport.sock.settimeout(max(self._timeout, 1.0))
         self._open(connection.channel())
@@ -275,10 +275,8 @@ class EventPublisher:
     def _open(self) -> None:
         if self._producer is not None:
             return
-        self._connection = Connection(
-            self._url, connect_timeout=5, transport_options={"max_retries": 0}
-        )
-        self._connection.connect()
+        self._connection = Connection(self._url, connect_timeout=5)
+        connect_once(self._connection, 5)
         self._connection.connection.transport.sock.settimeout(30)
         self._producer = Producer(self._connection.channel(), serializer="json", auto_declare=False)
 
@@ -288,6 +286,20 @@ class EventPublisher:
         if connection is not None:
             with suppress(Exception):
                 connection.close()
+
+
+def connect_once(connection: Connection, timeout: float) -> None:
+    """Connect without kombu's own second try, which comes after 2 s and doubles deadlines.
+
+    Raises what the attempt raised, at the latest after ``timeout`` seconds.
+    """
+    connection.ensure_connection(
+        max_retries=1,
+        interval_start=0,
+        interval_step=0,
+        timeout=timeout,
+        reraise_as_library_errors=False,
+    )
 
 
 def _remaining(deadline: float) -> float:

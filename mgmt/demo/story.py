@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,7 +48,6 @@ class Story:
     events: list[Event] = field(default_factory=list)
     receipt: dict[str, Any] = field(default_factory=dict)
     _ports: list[int] = field(default_factory=list)
-    _before: set[str] = field(default_factory=set)
 
     @property
     def run_dir(self) -> Path:
@@ -60,7 +60,6 @@ class Story:
     def perform(self) -> None:
         """All of it. Raises DemoFailed; whatever happens, nothing is left running."""
         self._clear_away()
-        self._before = leftovers_in_temp()
         try:
             self._boot()
             self._show()
@@ -126,7 +125,7 @@ class Story:
             proofs.nothing_left(
                 processes_naming(str(self.run_dir)),
                 [port for port in self._ports if is_open(port)],
-                sorted(leftovers_in_temp() - self._before),
+                leftovers_in_temp(self.run_dir),
             )
         )
 
@@ -210,8 +209,18 @@ def is_open(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def leftovers_in_temp() -> set[str]:
-    """Our files in the system's temporary directory."""
-    import tempfile
+def leftovers_in_temp(run_dir: Path) -> list[str]:
+    """Control sockets of this run's machines and coordinator outside its directory.
 
-    return {str(path) for path in Path(tempfile.gettempdir()).glob("epu-*")}
+    Where paths are too long for a socket they are made in the temporary directory, and
+    the records of the run say so.
+    """
+    found = []
+    for record in run_dir.glob("coordinator/machines/*/machine.json"):
+        mark = str(json.loads(record.read_text()).get("mark", ""))
+        found += [path for path in Path(tempfile.gettempdir()).glob("epu-*") if mark in path.name]
+    served = run_dir / "coordinator" / "serve.json"
+    if served.exists():
+        socket_path = Path(json.loads(served.read_text())["socket"])
+        found += [socket_path] if socket_path.exists() else []
+    return sorted({str(path) for path in found})

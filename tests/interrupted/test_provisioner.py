@@ -294,7 +294,7 @@ def problems_of(
 
     whole = life("whole", None)
     scenario(whole)
-    assert whole.points.seen - whole.first_point > 20, "the trace found no points"
+    assert whole.points.seen - whole.first_point > 10, "the trace found no points"
     for point in range(whole.first_point, whole.points.seen):
         interrupted = life(str(point), point)
         problem = ""

@@ -10,6 +10,7 @@ import pytest
 from coordinator.clouds import process_launcher
 from coordinator.clouds.base import MachineState
 from coordinator.clouds.process import ProcessCloud, machine_processes
+from coordinator.clouds.process_machine import MachineDirectory
 from coordinator.clouds.process_table import RunningProcess, send_signal
 from coordinator.errors import RetryLater
 from coordinator.testing import eventually, make_request
@@ -41,7 +42,6 @@ from coordinator.testing import make_request
 cloud = ProcessCloud(Path(_sys.argv[2]), ["/bin/sleep", "600"])
 request = make_request()
 _watch(int(_sys.argv[1]))
-cloud.launch(request)
 """
 
 
@@ -50,7 +50,14 @@ def test_killing_whoever_launches_at_any_point_leaves_one_machine(root, supervis
     while True:
         root_here = root / str(points)
         killed = subprocess.run(
-            [sys.executable, "-c", KILLED_AT + CALLER, str(points), str(root_here)], timeout=60
+            [
+                sys.executable,
+                "-c",
+                KILLED_AT + CALLER + "cloud.launch(request)",
+                str(points),
+                str(root_here),
+            ],
+            timeout=60,
         )
         cloud = ProcessCloud(root_here, ["/bin/sleep", "600"])
         cloud.launch(make_request())
@@ -84,6 +91,7 @@ def test_killing_the_launcher_at_any_point_never_starts_two(
             killed = True
         monkeypatch.undo()
         cloud.launch(request)
+        assert supervisords_of(f"launch-{points}-0") <= 1, f"killed at point {points}"
         # A child that is killed before its exec is a machine that failed at its start: GONE,
         # once it has gone through its end.
         eventually(
@@ -101,6 +109,25 @@ def test_killing_the_launcher_at_any_point_never_starts_two(
         points += 1
     assert points > 2
     assert set(states[:-1]) == {MachineState.RUNNING if who == "self" else MachineState.GONE}
+
+
+def test_a_launcher_holds_the_lock_when_whoever_started_it_is_dead(cloud, root, tmp_path):
+    script = tmp_path / "slow_launcher.py"
+    original = Path(process_launcher.__file__).read_text()
+    script.write_text(
+        f"import time; open({str(tmp_path / 'begun')!r}, 'w'); time.sleep(1)\n{original}"
+    )
+    source = f"process_launcher.__file__ = {str(script)!r}\ncloud.launch(request)"
+    caller = subprocess.Popen(
+        [sys.executable, "-c", KILLED_AT + CALLER + source, "1000", str(root)],
+    )
+    eventually((tmp_path / "begun").exists)
+    caller.kill()
+    caller.wait()
+    assert MachineDirectory(root, NODE).is_locked()
+    assert [m.state for m in cloud.list_instances("run-1")] == [MachineState.PENDING]
+    cloud.launch(make_request())  # waits for it
+    assert [m.state for m in cloud.list_instances("run-1")] == [MachineState.RUNNING]
 
 
 def test_a_signal_never_reaches_a_later_process_of_the_same_pid():

@@ -17,9 +17,11 @@ class ServiceState(str, Enum):
     """How far a service is. Each state is stored before what follows it is tried."""
 
     NEW = "NEW"
+    REQUESTED = "REQUESTED"
     LAUNCHED = "LAUNCHED"
     BOOTED = "BOOTED"
     VERIFIED = "VERIFIED"
+    REPLACING = "REPLACING"
     TERMINATING = "TERMINATING"
     TERMINATED = "TERMINATED"
 
@@ -31,13 +33,22 @@ STOPPING_STATES = frozenset({ServiceState.TERMINATING, ServiceState.TERMINATED})
 NEXT_STATES: dict[ServiceState, frozenset[ServiceState]] = {
     ServiceState.NEW: frozenset(
         {
+            ServiceState.REQUESTED,  # its machine is asked for before its level's turn
             ServiceState.LAUNCHED,  # its boot program is about to run
+        }
+    ),
+    ServiceState.REQUESTED: frozenset(
+        {
+            ServiceState.LAUNCHED,  # its level's turn came: the machine is there already
+            ServiceState.REPLACING,  # started for nothing: a lower level failed
+            ServiceState.TERMINATING,
         }
     ),
     ServiceState.LAUNCHED: frozenset(
         {
             ServiceState.LAUNCHED,  # it failed or was interrupted: the program runs again
             ServiceState.BOOTED,  # the boot program succeeded, its outputs are stored
+            ServiceState.REPLACING,  # a repair found its machine broken, or a reload another plan
             ServiceState.TERMINATING,  # given up half-way; what it left must be ended
         }
     ),
@@ -45,10 +56,25 @@ NEXT_STATES: dict[ServiceState, frozenset[ServiceState]] = {
         {
             ServiceState.LAUNCHED,  # a watcher asked for a restart after a failed check
             ServiceState.VERIFIED,  # every check passed
+            ServiceState.REPLACING,
             ServiceState.TERMINATING,
         }
     ),
-    ServiceState.VERIFIED: frozenset({ServiceState.TERMINATING}),
+    ServiceState.VERIFIED: frozenset(
+        {
+            ServiceState.LAUNCHED,  # values that it was booted with have changed
+            ServiceState.VERIFIED,  # it was looked at again, and is well
+            ServiceState.REPLACING,  # it was well and is not any more
+            ServiceState.TERMINATING,
+        }
+    ),
+    ServiceState.REPLACING: frozenset(
+        {
+            ServiceState.REPLACING,  # ending what was left of it failed: once more
+            ServiceState.NEW,  # nothing of it is left
+            ServiceState.TERMINATING,
+        }
+    ),
     ServiceState.TERMINATING: frozenset(
         {
             ServiceState.TERMINATING,  # the terminate program failed: it runs again

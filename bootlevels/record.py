@@ -10,112 +10,67 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    Engine,
-    Float,
-    Integer,
-    MetaData,
-    RowMapping,
-    String,
-    Table,
-    create_engine,
-    event,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import Connection, Engine, create_engine, event, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from agent.wire import MalformedMessage, from_wire, to_wire
 from bootlevels.boot_sequence import NEXT_STATES, ServiceState
+from bootlevels.machine_record import MachineLife, MachineRecord
 from bootlevels.plan import LaunchPlan
+from bootlevels.record_tables import (
+    FORMAT,
+    TABLES,
+    LaunchRecord,
+    RunRecord,
+    ServiceRecord,
+    launch_row,
+    launches_table,
+    machine_of,
+    machine_row,
+    machines_table,
+    metadata,
+    run_table,
+    service_of,
+    service_row,
+    services_table,
+)
+from bootlevels.record_writer import GroupWriter, Key, Row
 from bootlevels.run_home import RECORD_NAME
 from bootlevels.transports.program import Started
 from coordinator.errors import EpuError, InvalidTransition
 
-#: Grows with every change of the tables; a record of another format is not guessed at.
-FORMAT = 1
-
-_metadata = MetaData()
-_run = Table(
-    "run",
-    _metadata,
-    Column("name", String, primary_key=True),
-    Column("plan", String, nullable=False),
-    Column("given", String, nullable=False),
-    Column("created_at", Float, nullable=False),
-    Column("booted_at", Float),
-    Column("terminated_at", Float),
-)
-_services = Table(
-    "services",
-    _metadata,
-    Column("name", String, primary_key=True),
-    Column("state", String, nullable=False),
-    Column("launched_at", Float),
-    Column("booted_at", Float),
-    Column("verified_at", Float),
-    Column("terminated_at", Float),
-    Column("step", String, nullable=False, default=""),
-    Column("error", String, nullable=False, default=""),
-    Column("error_at", Float),
-    Column("outputs", String, nullable=False, default="{}"),
-    Column("pid", Integer),
-    Column("pid_mark", String, nullable=False, default=""),
-)
+__all__ = ["LaunchRecord", "Record", "RecordProblem", "RunRecord", "ServiceRecord"]
 
 
 class RecordProblem(EpuError):
     """The record can't be read or written; the text says why."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ServiceRecord:
-    """What is known of one service; times in seconds since the epoch.
-
-    ``step`` and ``error`` are of the last failure and are cleared by the next success.
-    """
-
-    name: str
-    state: ServiceState = ServiceState.NEW
-    launched_at: float | None = None
-    booted_at: float | None = None
-    verified_at: float | None = None
-    terminated_at: float | None = None
-    step: str = ""
-    error: str = ""
-    error_at: float | None = None
-    outputs: dict[str, str] = field(default_factory=dict)
-    running: Started | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunRecord:
-    """What is known of a run. ``given`` are the globals of its command line."""
-
-    name: str
-    plan: LaunchPlan
-    given: dict[str, str]
-    created_at: float
-    booted_at: float | None = None
-    terminated_at: float | None = None
-
-
 class Record:
-    """One run's record. Safe for threads: every call is a short transaction of its own."""
+    """One run's record, safe for threads.
+
+    Who only reads sees the file as it is at each call. The writer (there is one, see
+    ``run_lock``) keeps what it wrote in memory too. Writes are durable when they return,
+    but those with ``wait=False``: these are as soon as the next one that waits.
+    """
 
     def __init__(self, directory: Path, *, writable: bool = False) -> None:
         self.path = directory / RECORD_NAME
+        self._writable = writable
         self._engine = _engine(self.path, writable)
+        self._lock = threading.RLock()
+        self._known: dict[str, ServiceRecord] | None = None
+        self._machines: dict[str, MachineRecord] = {}
+        self._writer = GroupWriter(self._commit)
 
     @classmethod
     def create(
@@ -131,29 +86,31 @@ class Record:
             raise RecordProblem(f"{unfinished} can't be written: {error.strerror}") from None
         engine = _engine(unfinished, writable=True, wal=False)
         with _transaction(engine, unfinished) as connection:
-            _metadata.create_all(connection)
+            metadata.create_all(connection)
             connection.exec_driver_sql(f"PRAGMA user_version={FORMAT}")
             row = {"name": name, "plan": _packed(plan), "given": json.dumps(dict(given))}
-            connection.execute(insert(_run).values(**row, created_at=now))
+            connection.execute(insert(run_table).values(**row, created_at=now))
         engine.dispose()
         os.replace(unfinished, path)
         return cls(directory, writable=True)
 
     def close(self) -> None:
+        """Write what is left and let go of the file."""
+        self._writer.close()
         self._engine.dispose()
 
     # ---------------------------------------------------------------- reading
 
     def run(self) -> RunRecord:
         """The run itself. Raises RecordProblem when the file holds none."""
-        with _transaction(self._engine, self.path) as connection:
+        with self._lock, _transaction(self._engine, self.path) as connection:
             version = connection.exec_driver_sql("PRAGMA user_version").scalar()
             if version != FORMAT:
                 raise RecordProblem(
                     f"{self.path} has format {version}, this version reads {FORMAT}: "
                     "use the version of epu that wrote it"
                 )
-            row = connection.execute(select(_run)).mappings().first()
+            row = connection.execute(select(run_table)).mappings().first()
         if row is None:
             raise RecordProblem(f"{self.path} is not the record of a run")
         try:
@@ -166,86 +123,214 @@ class Record:
 
     def services(self) -> dict[str, ServiceRecord]:
         """Every service that ever left NEW, by name."""
-        with _transaction(self._engine, self.path) as connection:
-            rows = connection.execute(select(_services)).mappings().all()
-        return {row["name"]: _service(row) for row in rows}
+        with self._lock:
+            return dict(self._services())
 
     def service(self, name: str) -> ServiceRecord:
         """The service called ``name``; NEW when nothing is stored."""
-        return self.services().get(name, ServiceRecord(name=name))
+        with self._lock:
+            return self._services().get(name) or ServiceRecord(name=name)
 
     def states(self) -> dict[str, ServiceState]:
         return {name: service.state for name, service in self.services().items()}
 
-    # ---------------------------------------------------------------- writing
+    def launches(self) -> list[LaunchRecord]:
+        """Every launch of every service, oldest first."""
+        with self._lock, _transaction(self._engine, self.path) as connection:
+            ordered = select(launches_table).order_by("launched_at", "service")
+            rows = connection.execute(ordered).mappings().all()
+        return [LaunchRecord(**row) for row in rows]
+
+    def machines(self, service: str | None = None) -> list[MachineRecord]:
+        """Every machine ever intended, of one service or of all, oldest first."""
+        with self._lock:
+            self._services()
+            found = self._machines if self._writable else self._stored_machines()
+            return [m for m in found.values() if service in (None, m.service)]
+
+    def _services(self) -> dict[str, ServiceRecord]:
+        """Stored services; the writer reads them once."""
+        if self._known is not None:
+            return self._known
+        with _transaction(self._engine, self.path) as connection:
+            rows = connection.execute(select(services_table)).mappings().all()
+        found = {row["name"]: service_of(row) for row in rows}
+        if self._writable:
+            self._known, self._machines = found, self._stored_machines()
+        return found
+
+    def _stored_machines(self) -> dict[str, MachineRecord]:
+        with _transaction(self._engine, self.path) as connection:
+            ordered = select(machines_table).order_by("intended_at", "launch_id")
+            rows = connection.execute(ordered).mappings().all()
+        return {row["launch_id"]: machine_of(row) for row in rows}
+
+    # ---------------------------------------------------------------- writing: the run
 
     def store_plan(self, plan: LaunchPlan, given: Mapping[str, str]) -> None:
-        """The plan as it is now, for a boot that goes on with a corrected one."""
-        with _transaction(self._engine, self.path) as connection:
-            values = {"plan": _packed(plan), "given": json.dumps(dict(given))}
-            connection.execute(update(_run).values(**values))
+        """The plan as it is now, for a boot that goes on with another one."""
+        self._update_run(plan=_packed(plan), given=json.dumps(dict(given)))
 
     def mark_booted(self, now: float) -> None:
-        with _transaction(self._engine, self.path) as connection:
-            connection.execute(update(_run).values(booted_at=now))
+        self._update_run(booted_at=now)
 
     def mark_terminated(self, now: float) -> None:
-        with _transaction(self._engine, self.path) as connection:
-            connection.execute(update(_run).values(terminated_at=now))
+        self._update_run(terminated_at=now)
 
-    def launched(self, name: str, now: float) -> None:
-        """The boot program of ``name`` is about to run; what an earlier one gave is void."""
-        self._move(name, ServiceState.LAUNCHED, launched_at=now, outputs="{}")
+    def _update_run(self, **values: Any) -> None:
+        self._writer.flush()
+        with self._lock, _transaction(self._engine, self.path) as connection:
+            connection.execute(update(run_table).values(**values))
 
-    def booted(self, name: str, outputs: Mapping[str, str], now: float) -> None:
-        stored = json.dumps(dict(outputs))
-        self._move(name, ServiceState.BOOTED, booted_at=now, outputs=stored)
+    # ---------------------------------------------------------------- writing: services
 
-    def verified(self, name: str, now: float) -> None:
-        self._move(name, ServiceState.VERIFIED, verified_at=now)
+    def requested(self, name: str, now: float) -> None:
+        """Its machine is about to be asked for, long before its level's turn."""
+        self._launch(name, ServiceState.REQUESTED, now, wait=True)
+
+    def launched(self, name: str, now: float, inputs: str = "", *, wait: bool = True) -> None:
+        """Its boot is about to begin; what an earlier one gave is void."""
+        self._launch(name, ServiceState.LAUNCHED, now, wait=wait, inputs=inputs)
+
+    def booted(
+        self, name: str, outputs: Mapping[str, str], now: float, *, wait: bool = True
+    ) -> None:
+        values = {"booted_at": now, "outputs": dict(outputs), "running": None}
+        self._move(name, ServiceState.BOOTED, wait=wait, **values)
+
+    def verified(self, name: str, now: float, inputs: str = "", *, wait: bool = True) -> None:
+        """It is well; for the first time after its boot, or again."""
+        first = self.service(name).verified_at or now
+        values = {"verified_at": first, "seen_well_at": now, "running": None}
+        if inputs:
+            values["inputs"] = inputs
+        self._move(name, ServiceState.VERIFIED, wait=wait, **values)
+
+    def replacing(self, name: str) -> None:
+        """What there is of it is about to be ended, to be booted anew or to be removed."""
+        self._move(name, ServiceState.REPLACING)
+
+    def removed(self, name: str, now: float) -> None:
+        """Nothing of it is left; it is as if it had never been booted."""
+        self._move(name, ServiceState.NEW, terminated_at=now, outputs={}, running=None)
 
     def terminating(self, name: str) -> None:
         self._move(name, ServiceState.TERMINATING)
 
     def terminated(self, name: str, now: float) -> None:
-        self._move(name, ServiceState.TERMINATED, terminated_at=now)
+        self._move(name, ServiceState.TERMINATED, terminated_at=now, running=None)
 
     def failed(self, name: str, step: str, error: str, now: float) -> None:
-        """What went wrong; the state stays where it was."""
-        self._set(name, step=step, error=error, error_at=now)
+        """What went wrong; the state stays where it was, its program has ended."""
+        self._set(name, wait=True, step=step, error=error, error_at=now, running=None)
 
     def program_started(self, name: str, started: Started) -> None:
-        self._set(name, pid=started.pid, pid_mark=started.mark)
+        self._set(name, wait=True, running=started)
 
     def program_ended(self, name: str) -> None:
-        self._set(name, pid=None, pid_mark="")
+        self._set(name, wait=False, running=None)
 
-    def _move(self, name: str, state: ServiceState, **values: Any) -> None:
-        before = self.service(name).state
-        if state not in NEXT_STATES[before]:
-            raise InvalidTransition(f"service {name}: {before.value} → {state.value}")
-        cleared = {"step": "", "error": "", "error_at": None}
-        self._set(name, state=state.value, **cleared, **values)
+    def flush(self) -> None:
+        """Return when all that was written is on the disk. Raises RecordProblem."""
+        self._writer.flush()
 
-    def _set(self, name: str, **values: Any) -> None:
-        with _transaction(self._engine, self.path) as connection:
-            changed = connection.execute(
-                update(_services).where(_services.c.name == name).values(**values)
+    def _launch(
+        self, name: str, state: ServiceState, now: float, *, wait: bool, **values: Any
+    ) -> None:
+        with self._lock:
+            before = self.service(name)
+            again = before.state is ServiceState.REQUESTED  # one launch, asked for early
+            values["launched_at"] = before.launched_at if again else now
+            values["launches"] = before.launches + (not again)
+            times = dict.fromkeys(("booted_at", "verified_at", "seen_well_at", "terminated_at"))
+            self._move(name, state, wait=False, outputs={}, **times, **values)
+        if wait:
+            self._writer.flush()
+
+    def _move(self, name: str, state: ServiceState, *, wait: bool = True, **values: Any) -> None:
+        with self._lock:
+            before = self.service(name).state
+            if state not in NEXT_STATES[before]:
+                raise InvalidTransition(f"service {name}: {before.value} → {state.value}")
+            cleared = {"step": "", "error": "", "error_at": None}
+            self._set(name, wait=False, state=state, **cleared, **values)
+        if wait:
+            self._writer.flush()
+
+    def _set(self, name: str, *, wait: bool, **values: Any) -> None:
+        with self._lock:
+            self._may_write()
+            service = replace(self.service(name), **values)
+            self._services()[name] = service
+            self._writer.put(("services", (name,)), service_row(service))
+            if service.launches and values.keys() - {"running"}:
+                key = ("launches", (name, service.launches))
+                self._writer.put(key, launch_row(service))
+        if wait:
+            self._writer.flush()
+
+    # ---------------------------------------------------------------- writing: machines
+
+    def machine_intended(self, service: str, launch_id: str, cloud: str, now: float) -> None:
+        """The cloud is about to be asked for a machine."""
+        machine = MachineRecord(launch_id=launch_id, service=service, cloud=cloud, intended_at=now)
+        self._set_machine(machine)
+
+    def machine_listed(
+        self, launch_id: str, cloud_id: str, addresses: Sequence[str], now: float
+    ) -> None:
+        """The cloud lists the machine (again, perhaps with other addresses)."""
+        machine = self._machine(launch_id)
+        ending = machine.life in (MachineLife.TERMINATING, MachineLife.GONE)
+        self._set_machine(
+            replace(
+                machine,
+                life=machine.life if ending else MachineLife.LISTED,
+                cloud_id=cloud_id,
+                addresses=tuple(addresses),
+                listed_at=machine.listed_at or now,
             )
-            if not changed.rowcount:
-                new = {"state": ServiceState.NEW.value, **values}
-                connection.execute(insert(_services).values(name=name, **new))
+        )
+
+    def machine_terminating(self, launch_id: str) -> None:
+        """The cloud is about to be asked to end the machine."""
+        self._set_machine(replace(self._machine(launch_id), life=MachineLife.TERMINATING))
+
+    def machine_gone(self, launch_id: str, now: float) -> None:
+        """The cloud lists it as gone, or for longer than its window not at all."""
+        self._set_machine(replace(self._machine(launch_id), life=MachineLife.GONE, gone_at=now))
+
+    def _machine(self, launch_id: str) -> MachineRecord:
+        return next(m for m in self.machines() if m.launch_id == launch_id)
+
+    def _set_machine(self, machine: MachineRecord) -> None:
+        with self._lock:
+            self._may_write()
+            self._services()
+            if self._machines.get(machine.launch_id) == machine:
+                return
+            self._machines[machine.launch_id] = machine
+            self._writer.put(("machines", (machine.launch_id,)), machine_row(machine))
+        self._writer.flush()
+
+    # ---------------------------------------------------------------- inside
+
+    def _may_write(self) -> None:
+        if not self._writable:
+            raise RecordProblem(f"the record {self.path} is open for reading only")
+
+    def _commit(self, rows: Mapping[Key, Row]) -> None:
+        tables: dict[str, list[Row]] = {}
+        for (table, _), row in rows.items():
+            tables.setdefault(table, []).append(row)
+        with _transaction(self._engine, self.path) as connection:
+            for table, batch in tables.items():
+                statement = insert(TABLES[table]).prefix_with("OR REPLACE")
+                connection.execute(statement, list(batch))
 
 
 def _engine(path: Path, writable: bool, *, wal: bool = True) -> Engine:
-    mode = "rw" if writable else "ro"
-
-    def connect() -> sqlite3.Connection:
-        # A file that is missing must not come into being (with other people's rights).
-        return sqlite3.connect(
-            f"file:{_quoted(path)}?mode={mode}", uri=True, timeout=10, check_same_thread=False
-        )
-
+    connect = partial(_connection, path, "rw" if writable else "ro")
     engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
 
     @event.listens_for(engine, "connect")
@@ -258,8 +343,12 @@ def _engine(path: Path, writable: bool, *, wal: bool = True) -> Engine:
     return engine
 
 
-def _quoted(path: Path) -> str:
-    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+def _connection(path: Path, mode: str) -> sqlite3.Connection:
+    # A file that is missing must not come into being (with other people's rights).
+    quoted = str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    return sqlite3.connect(
+        f"file:{quoted}?mode={mode}", uri=True, timeout=10, check_same_thread=False
+    )
 
 
 @contextmanager
@@ -274,14 +363,3 @@ def _transaction(engine: Engine, path: Path) -> Iterator[Connection]:
 
 def _packed(plan: LaunchPlan) -> str:
     return json.dumps(to_wire(plan))
-
-
-def _service(row: RowMapping) -> ServiceRecord:
-    running = Started(row["pid"], row["pid_mark"]) if row["pid"] else None
-    plain = {k: v for k, v in row.items() if k not in ("state", "outputs", "pid", "pid_mark")}
-    return ServiceRecord(
-        state=ServiceState(row["state"]),
-        outputs=json.loads(row["outputs"]),
-        running=running,
-        **plain,
-    )

@@ -21,7 +21,7 @@ from bootlevels.boot_sequence import (
 )
 from bootlevels.plan import BootLevel, LaunchPlan, ServiceKind, ServiceSpec
 
-NEW, LAUNCHED, BOOTED, VERIFIED, TERMINATING, TERMINATED = ServiceState
+NEW, REQUESTED, LAUNCHED, BOOTED, VERIFIED, REPLACING, TERMINATING, TERMINATED = ServiceState
 NONE: frozenset[str] = frozenset()
 
 

@@ -11,17 +11,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 
 class ServiceKind(str, Enum):
     """Where a service lives.
 
-    ``LOCAL``: programs on this machine; ``ATTRIBUTES``: nothing but values for others;
-    ``POOL``: workers that the coordinator keeps.
+    ``LOCAL``: programs on this machine; ``MACHINE``: one of its own, launched for it;
+    ``HOST``: a machine that exists already; ``RESIDENT``: where another service is
+    (``ServiceSpec.on``); ``ATTRIBUTES``: nothing but values for others; ``POOL``: workers
+    that the coordinator keeps.
     """
 
     LOCAL = "local"
+    MACHINE = "machine"
+    HOST = "host"
+    RESIDENT = "resident"
     ATTRIBUTES = "attributes"
     POOL = "pool"
 
@@ -33,7 +39,18 @@ class CheckKind(str, Enum):
     HTTP = "http"
     AMQP = "amqp"
     FILE = "file"
+    POOL = "pool"
     RUN = "run"
+
+
+class TransportKind(str, Enum):
+    """How programs reach their place. ``NONE``: no programs, user-data and checks only."""
+
+    LOCAL = "local"
+    EXEC = "exec"
+    SSH = "ssh"
+    AGENT = "agent"
+    NONE = "none"
 
 
 #: Service that hands nodes their accounts; its attribute ``accounts`` is the broker's file.
@@ -42,11 +59,16 @@ REGISTRAR = "registrar"
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """A program as words, each a text of its own; ``timeout`` in seconds."""
+    """A program as words, each a text of its own; ``timeout`` in seconds.
+
+    ``staged``: the first word is a file of the launching machine, to be copied into a
+    stage directory at the service's place; so is every relative path and every tarball.
+    """
 
     words: tuple[str, ...]
     timeout: float
     environment: dict[str, str] = field(default_factory=dict)
+    staged: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +76,8 @@ class ReadyCheck:
     """Asked every ``interval`` seconds until it passes, at most ``timeout`` seconds.
 
     ``target`` is what the kind asks: ``host:port``, a URL, the path of an accounts file
-    or an AMQP URL, a path. A RUN check has a program instead.
+    or an AMQP URL, a path (at the service's place), a pool service's name. A RUN check
+    has a program instead.
     """
 
     kind: CheckKind
@@ -84,11 +107,49 @@ class PoolRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MachineRequest:
+    """A machine to launch for a service.
+
+    ``settings`` are the driver's own keys (``image``, ``type``, …). What the machine reads
+    at its first boot is ``template`` rendered with ``variables``, or the file ``user_data``
+    (relative to the plan, ``$key`` from the service's attributes), or nothing. ``timeout``:
+    seconds from the launch until it runs and its transport reaches it.
+    """
+
+    cloud: str
+    settings: dict[str, str] = field(default_factory=dict)
+    template: str = ""
+    variables: dict[str, str] = field(default_factory=dict)
+    user_data: str = ""
+    timeout: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SshAccess:
+    """How a machine is reached by ssh; empty texts leave it to the user's ssh settings.
+
+    ``key`` and ``known_hosts`` are files of this machine, relative to the plan. Without
+    ``known_hosts`` a host's key is taken at first contact and held to for the whole run.
+    ``stage_directory`` is where files are staged there, below the login directory unless
+    it is absolute.
+    """
+
+    user: str = ""
+    port: str = ""
+    key: str = ""
+    known_hosts: str = ""
+    stage_directory: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServiceSpec:
     """One service of a level.
 
     ``outputs`` are attributes that only its boot program knows; ``provides`` are roles
-    that other services look for (``registrar``).
+    that other services look for (``registrar``). ``host`` is the address of a HOST, ``on``
+    the service whose place a RESIDENT shares. ``transport`` None: the place's own choice.
+    ``bootconf`` is a file (relative to the plan) that programs find beside them as
+    ``bootconf.json``, ``$key`` filled from the service's attributes.
     """
 
     name: str
@@ -100,6 +161,19 @@ class ServiceSpec:
     ready: tuple[ReadyCheck, ...] = ()
     terminate: Program | None = None
     pool: PoolRequest | None = None
+    machine: MachineRequest | None = None
+    host: str = ""
+    on: str = ""
+    ssh: SshAccess | None = None
+    transport: TransportKind | None = None
+    bootconf: str = ""
+
+    @property
+    def programs(self) -> tuple[tuple[str, Program], ...]:
+        """Its programs with their keys: ``boot``, ``terminate``, ``ready[0]``, …"""
+        named = [("boot", self.boot), ("terminate", self.terminate)]
+        named += [(f"ready[{at}]", check.program) for at, check in enumerate(self.ready)]
+        return tuple((key, program) for key, program in named if program is not None)
 
     @property
     def is_checked(self) -> bool:
@@ -137,19 +211,34 @@ class LaunchPlan:
         for level in self.levels:
             yield from level.services
 
+    @cached_property
+    def _places(self) -> dict[str, tuple[int, ServiceSpec]]:
+        found: dict[str, tuple[int, ServiceSpec]] = {}
+        for level in self.levels:
+            for service in level.services:
+                found.setdefault(service.name, (level.number, service))
+        return found
+
     def service(self, name: str) -> ServiceSpec:
         """The service called ``name``. Raises KeyError."""
-        for service in self.services():
-            if service.name == name:
-                return service
-        raise KeyError(name)
+        return self._places[name][1]
 
     def level_of(self, name: str) -> int:
         """The number of the level in which ``name`` is. Raises KeyError."""
-        for level in self.levels:
-            if any(service.name == name for service in level.services):
-                return level.number
-        raise KeyError(name)
+        return self._places[name][0]
+
+    def landlord(self, service: ServiceSpec) -> ServiceSpec:
+        """The service at whose place ``service`` is: itself unless it is a RESIDENT.
+
+        Raises KeyError when ``on`` leads nowhere or in a circle.
+        """
+        seen: set[str] = set()
+        while service.kind is ServiceKind.RESIDENT:
+            if service.name in seen:
+                raise KeyError(service.name)
+            seen.add(service.name)
+            service = self.service(service.on)
+        return service
 
     def registrar(self) -> ServiceSpec | None:
         """The service that provides the registrar, and with it the coordinator."""

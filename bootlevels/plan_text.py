@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from bootlevels.plan import CheckKind, PoolCheck
+from bootlevels.plan import CheckKind, PoolCheck, TransportKind
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|s|m|h|d)?)\Z")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
@@ -111,12 +111,15 @@ class ProgramText(_Section):
 
 
 class CheckText(_Section):
-    """Exactly one of ``tcp``, ``http``, ``amqp``, ``file``, ``run``; asked until it passes."""
+    """Exactly one of ``tcp``, ``http``, ``amqp``, ``file``, ``pool``, ``run``; asked until
+    it passes.
+    """
 
     tcp: str | None = None
     http: str | None = None
     amqp: str | None = None
     file: str | None = None
+    pool: str | None = None
     run: Words | None = None
     environment: dict[AttributeName, Scalar] = Field(default_factory=dict)
     interval: Duration | None = None
@@ -138,11 +141,38 @@ class CheckText(_Section):
         return next(kind for kind in CheckKind if getattr(self, kind.value) is not None)
 
 
+class SshText(_Section):
+    """How a machine is reached by ssh; what is not said comes from the user's ssh settings."""
+
+    user: str = ""
+    port: Scalar = ""
+    key: str = ""
+    known_hosts: str = ""
+    stage_directory: str = ""
+
+
 class ServiceText(_Section):
-    """One service. ``local``, ``pool`` or neither (attributes only) tells its kind."""
+    """One service.
+
+    Where it is: ``local``, a machine of its own (``template``, ``image`` or ``cloud``), an
+    existing ``host``, ``on`` another service's machine, a ``pool``, or nowhere (attributes
+    only).
+    """
 
     description: str = ""
     local: bool = False
+    template: str | None = None
+    image: Scalar | None = None
+    cloud: str | None = None
+    settings: dict[AttributeName, Scalar] = Field(default_factory=dict)
+    variables: dict[AttributeName, Scalar] = Field(default_factory=dict)
+    user_data: str | None = None
+    host: str | None = None
+    on: str | None = None
+    ssh: SshText | None = None
+    transport: TransportKind | None = None
+    replicas: int | None = Field(default=None, ge=1, le=10_000, strict=True)
+    bootconf: str | None = None
     attributes: dict[AttributeName, Scalar] = Field(default_factory=dict)
     outputs: list[AttributeName] = Field(default_factory=list)
     provides: list[str] = Field(default_factory=list)
@@ -152,6 +182,14 @@ class ServiceText(_Section):
     pool: dict[str, Any] | None = None
     verify: PoolCheck = PoolCheck.STABLE
     timeout: Duration | None = None
+
+    @property
+    def places(self) -> list[str]:
+        """The keys of it that say where it is; more than one contradict each other."""
+        machine = [k for k in ("template", "image", "cloud") if getattr(self, k) is not None]
+        keys = ["local"] if self.local else []
+        keys += [k for k in ("host", "on", "pool") if getattr(self, k) is not None]
+        return keys + machine[:1]
 
 
 class LevelText(_Section):

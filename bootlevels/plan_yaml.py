@@ -16,35 +16,24 @@ from pydantic import BaseModel, ValidationError
 
 from bootlevels.attribute_graph import global_names_used, reference_problems
 from bootlevels.attributes import GLOBAL
-from bootlevels.plan import (
-    REGISTRAR,
-    BootLevel,
-    LaunchPlan,
-    ServiceKind,
-    ServiceSpec,
-)
+from bootlevels.plan import BootLevel, LaunchPlan, ServiceKind, ServiceSpec
 from bootlevels.plan_checks import plan_problems
 from bootlevels.plan_profiles import level_of_service, with_profile
+from bootlevels.plan_shape import shape_problems
 from bootlevels.plan_text import (
     DefaultsText,
     PlanText,
     ServiceText,
     known_keys,
 )
-from bootlevels.plan_values import service_spec
+from bootlevels.plan_values import service_specs
 from bootlevels.yaml_text import Text, path_of, read_yaml, shown_key
 from coordinator.errors import ConfigProblem, Problem, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
 
-_ONLY = "this version boots local and pool services only"
 #: Keys of the format that a later version will read; so that nobody looks for a typo.
-_LATER = {
-    **dict.fromkeys(
-        ("template", "cloud", "image", "host", "on", "replicas", "transport", "address"), _ONLY
-    ),
-    "include": "this version reads plans of one file only",
-}
+_LATER = {"include": "this version reads plans of one file only"}
 MAX_GLOBAL = 4096
 
 
@@ -145,6 +134,8 @@ class _Reader:
     tree: Text
     problems: list[Problem] = field(default_factory=list)
     unsure: set[str] = field(default_factory=set)
+    #: As written in the plan, by the name of each replica.
+    replicated: dict[str, str] = field(default_factory=dict)
 
     def located(self, problem: Problem) -> Problem:
         """``problem`` with the file and line of its key."""
@@ -152,6 +143,10 @@ class _Reader:
             return problem
         path = path_of(problem.key)
         if path[:1] == ("services",) and len(path) > 1:
+            written = self.replicated.get(str(path[1]))
+            if written is not None:  # what is wrong with one replica is said once, for all
+                path = ("services", written, *path[2:])
+                problem = replace(problem, key=shown_key(path))
             levels = self.tree.at(["levels"])
             at = level_of_service(levels, str(path[1])) if levels else None
             if at is not None:
@@ -171,12 +166,19 @@ class _Reader:
             services = level.get("services") if isinstance(level, dict) else None
             specs = []
             for name, section in (services if isinstance(services, dict) else {}).items():
-                if name in seen:
-                    place = self.tree.place_of(["levels", seen[name], "services", name])
-                    self._add(("levels", at, "services", name), f"name is used twice, see {place}")
-                    continue
-                seen[name] = at
-                specs.append(self._service(at, name, section, defaults))
+                for spec in self._service(at, name, section, defaults):
+                    written = name if spec.name != name else ""
+                    if spec.name in seen:
+                        first = self.replicated.get(spec.name, spec.name)
+                        place = self.tree.place_of(["levels", seen[spec.name], "services", first])
+                        twice = f"name '{spec.name}' is" if written else "name is"
+                        path = ("levels", at, "services", name)
+                        self._add(path, f"{twice} used twice, see {place}")
+                        continue
+                    seen[spec.name] = at
+                    if written:
+                        self.replicated[spec.name] = written
+                    specs.append(spec)
             about = top.levels[at].description if top else ""
             levels.append(BootLevel(number=at + 1, services=tuple(specs), description=about))
         if top is None:
@@ -217,34 +219,21 @@ class _Reader:
             return None
         return PlanText.model_validate(rest)
 
-    def _service(self, at: int, name: str, section: Any, defaults: DefaultsText) -> ServiceSpec:
+    def _service(
+        self, at: int, name: str, section: Any, defaults: DefaultsText
+    ) -> list[ServiceSpec]:
+        """The service, or one for each of its replicas."""
         path = ("levels", at, "services", name)
         text, _ = self._model(ServiceText, section, path, ServiceText)
-        if text is not None and not self._is_sound(text, path):
-            text = None
+        if text is not None:
+            wrong = list(shape_problems(text, defaults))
+            for inner, what, remedy in wrong:
+                self._add((*path, *inner), what, remedy)
+            text = None if wrong else text
         if text is None:
             self.unsure.add(name)
-            return ServiceSpec(name=name, kind=ServiceKind.ATTRIBUTES)
-        return service_spec(name, text, defaults)
-
-    def _is_sound(self, text: ServiceText, path: tuple[str | int, ...]) -> bool:
-        """Whether the keys of a service fit together."""
-        before = len(self.problems)
-        programs = [key for key in ("boot", "ready", "terminate") if getattr(text, key)]
-        if text.pool is not None and (text.local or programs):
-            self._add(path, "a pool has no programs of its own here", "make it two services")
-        elif text.pool is None and programs and not text.local:
-            what = f"'{programs[0]}' needs a place to run"
-            self._add((*path, programs[0]), what, f"write local: true ({_ONLY})")
-        if text.pool is None and "verify" in text.model_fields_set:
-            self._add((*path, "verify"), "only pools have it")
-        if text.outputs and text.boot is None:
-            self._add((*path, "outputs"), "only a boot program gives outputs")
-        for role in text.provides:
-            if role != REGISTRAR:
-                remedy = did_you_mean(role, [REGISTRAR])
-                self._add((*path, "provides"), f"unknown role '{role}'", remedy)
-        return len(self.problems) == before
+            return [ServiceSpec(name=name, kind=ServiceKind.ATTRIBUTES)]
+        return service_specs(name, text, defaults)
 
     def _model(
         self,

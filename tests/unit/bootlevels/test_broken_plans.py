@@ -59,10 +59,10 @@ CORPUS: dict[str, tuple[str, str, str]] = {
         "f:6: services.web.ready[0].intervall",
         "did you mean 'interval'?",
     ),
-    "machine service": (
+    "machine without a cloud": (
         service("{template: coordinator}"),
-        "f:6: services.web.template",
-        "not supported (this version boots local and pool services only)",
+        "f:6: services.web.cloud",
+        "is missing (name one of the plan's clouds",
     ),
     "include": (f"{TOP}include: [x]\n{KEEPER}      a: {{}}", "f:2: include", "not supported"),
     "empty value": (local("boot: "), "f:6: services.web.boot", "has no value"),

@@ -77,7 +77,7 @@ class ReadyCheck:
 
     ``target`` is what the kind asks: ``host:port``, a URL, the path of an accounts file
     or an AMQP URL, a path (at the service's place), a pool service's name. A RUN check
-    has a program instead.
+    has a program instead. ``tries``: after so many looks it has failed, 0 for any number.
     """
 
     kind: CheckKind
@@ -85,6 +85,7 @@ class ReadyCheck:
     program: Program | None = None
     interval: float
     timeout: float
+    tries: int = 0
 
 
 class PoolCheck(str, Enum):
@@ -128,6 +129,7 @@ class MachineRequest:
 class SshAccess:
     """How a machine is reached by ssh; empty texts leave it to the user's ssh settings.
 
+    ``scp_user`` is for people who copy files there; programs go by ``user``.
     ``key`` and ``known_hosts`` are files of this machine, relative to the plan. Without
     ``known_hosts`` a host's key is taken at first contact and held to for the whole run.
     ``stage_directory`` is where files are staged there, below the login directory unless
@@ -135,6 +137,7 @@ class SshAccess:
     """
 
     user: str = ""
+    scp_user: str = ""
     port: str = ""
     key: str = ""
     known_hosts: str = ""
@@ -194,7 +197,8 @@ class BootLevel:
 class LaunchPlan:
     """A whole plan, profile and given globals already applied.
 
-    ``directory`` is the plan file's own, absolute; ``clouds`` are the settings by name.
+    ``directory`` is the plan file's own, absolute; ``clouds`` are the settings by name,
+    ``remapped`` the drivers that ``--cloud NAME=driver`` put in place of the plan's own.
     """
 
     name: str
@@ -205,6 +209,7 @@ class LaunchPlan:
     profile: str = ""
     globals: dict[str, str] = field(default_factory=dict)
     clouds: dict[str, dict[str, str]] = field(default_factory=dict)
+    remapped: dict[str, str] = field(default_factory=dict)
 
     def services(self) -> Iterator[ServiceSpec]:
         """All services, lower levels first, in the order they were written."""

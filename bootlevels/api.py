@@ -8,36 +8,40 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Event
 
 from bootlevels.attributes import Attributes, secrets_of
-from bootlevels.boot_sequence import ENDED_STATES, ServiceState, changed_services, is_stopping
+from bootlevels.boot_sequence import ENDED_STATES, ServiceState, is_stopping
 from bootlevels.exits import EXIT_WORKERS_REMAIN
+from bootlevels.machine_record import MachineRecord
+from bootlevels.moments import Outcome, Watcher, silent
 from bootlevels.plan import LaunchPlan, ServiceKind, ServiceSpec
-from bootlevels.plan_yaml import read_plan
-from bootlevels.record import Record, RecordProblem, RunRecord, ServiceRecord
+from bootlevels.plan_choices import PlanChoices
+from bootlevels.plan_source import read_launch_plan
+from bootlevels.record import Record, RunRecord, ServiceRecord
 from bootlevels.run_home import RECORD_NAME, RUN_NAME, epu_home, run_names
 from bootlevels.run_lock import writer_lock
 from bootlevels.run_status import RunStatus, look_at_run
-from bootlevels.runner import Outcome, Runner, Watcher
+from bootlevels.run_store import RunIsTerminating, Wanted, store_run
+from bootlevels.runner import Runner
+from bootlevels.service_life import ServiceLife
 from bootlevels.service_steps import RunPlace, ServiceSteps, StepFailed
 from bootlevels.transports.local import LocalTransport
 from coordinator.errors import ConfigProblem, EpuError, NotFound, Problem, did_you_mean
+
+#: How often a repair replaces a broken service.
+TRIES = 3
 
 
 class WorkersRemain(EpuError):
     """The run's pools have workers, or nobody could say that they have none."""
 
     exit_code = EXIT_WORKERS_REMAIN
-
-
-class RunIsTerminating(EpuError):
-    """A termination has begun; the run can't be booted before it is through."""
 
 
 @dataclass(frozen=True)
@@ -76,69 +80,44 @@ class Run:
         name: str = "",
         profile: str = "",
         given: Mapping[str, str] | None = None,
+        files: Sequence[Path] = (),
+        clouds: Mapping[str, str] | None = None,
         home: Path | None = None,
+        warn: Callable[[Problem], object] = lambda _: None,
     ) -> Run:
         """The run to boot from the plan in ``path``: new, or an unfinished one to go on with.
 
-        Everything is checked before anything is made. What an unfinished run was given
-        (profile, globals) holds on unless it is given anew. Raises ConfigProblem,
-        RunIsTerminating, RunIsBusy, RecordProblem.
+        ``given`` are globals, ``files`` have some, ``clouds`` are drivers by the names of
+        clouds. Everything is checked before anything is made; ``warn`` is told what is
+        only doubtful. What an unfinished run was given holds on unless it is given anew.
+        Raises ConfigProblem, RunIsTerminating, RunIsBusy, RecordProblem.
         """
-        given = dict(given or {})
-        plan = None
+        choices = PlanChoices(
+            profile=profile,
+            given=given or {},
+            files=tuple(files),
+            remapped=clouds or {},
+            environment=os.environ,
+        )
+        reading = None
         if not name:
-            plan = read_plan(path, profile=profile, given=given, environment=os.environ)
-            name = plan.name
+            reading = read_launch_plan(path, choices)
+            name = reading.plan.name
         if not RUN_NAME.match(name):
             what = "a run's name is letters, digits, - and _, at most 40"
             raise ConfigProblem([Problem(where="command line", key="--name", what=what)])
         run = cls(name, home)
         old = run.info if (run.directory / RECORD_NAME).is_file() else None
         if old is not None and old.terminated_at is None:
-            given = {**old.given, **given}
-            profile = profile or old.plan.profile
-            plan = None
-        if plan is None:
-            plan = read_plan(path, profile=profile, given=given, environment=os.environ)
-        try:
-            run.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with writer_lock(run.directory, "epu boot"):
-                run._store(plan, given)
-        except OSError as error:
-            raise RecordProblem(f"{run.directory} can't be used: {error.strerror}") from None
+            choices = continued(choices, old)
+            reading = None
+        if reading is None:
+            reading = read_launch_plan(path, choices)
+        for warning in reading.warnings:
+            warn(warning)
+        remapped = choices.remapped
+        store_run(run.directory, Wanted(plan=reading.plan, given=reading.given, remapped=remapped))
         return run
-
-    def _store(self, plan: LaunchPlan, given: Mapping[str, str]) -> None:
-        if not (self.directory / RECORD_NAME).is_file():
-            Record.create(self.directory, self.name, plan, given, time.time()).close()
-            return
-        record = Record(self.directory, writable=True)
-        old, states = record.run(), record.states()
-        if old.terminated_at is not None:
-            record.close()
-            self._move_aside()
-            self.directory.mkdir(mode=0o700)
-            Record.create(self.directory, self.name, plan, given, time.time()).close()
-            return
-        if is_stopping(states):
-            raise RunIsTerminating(
-                f"run '{self.name}' is half terminated: finish with 'epu terminate {self.name}'"
-            )
-        changed = changed_services(old.plan, plan, states)
-        if changed:
-            what = "was booted by another plan than this"
-            remedy = f"'epu terminate {self.name}' first, or choose another name with -n"
-            problems = [Problem(key=f"services.{s}", what=what, remedy=remedy) for s in changed]
-            raise ConfigProblem(problems)
-        record.store_plan(plan, given)
-        record.close()
-
-    def _move_aside(self) -> None:
-        """Keep the ended run's directory as ``<run>.<n>``: a name that no run can have."""
-        number = 1
-        while (old := self.directory.with_name(f"{self.name}.{number}")).exists():
-            number += 1
-        self.directory.rename(old)
 
     # ---------------------------------------------------------------- reading
 
@@ -164,6 +143,14 @@ class Run:
             if level in (None, each.number)
             for spec in each.services
         ]
+
+    def records(self) -> dict[str, ServiceRecord]:
+        """The records of all services that ever left NEW, by name, as they are now."""
+        return self._record.services()
+
+    def machines(self, service: str | None = None) -> list[MachineRecord]:
+        """Every machine that was ever intended for the run, or for one service of it."""
+        return self._record.machines(service)
 
     @property
     def is_booted(self) -> bool:
@@ -203,11 +190,33 @@ class Run:
 
     # ---------------------------------------------------------------- changing
 
-    def boot(self, watch: Watcher | None = None, stop: Event | None = None) -> Outcome:
-        """Boot what is not verified yet. Raises Interrupted, RunIsBusy, RecordProblem."""
-        with writer_lock(self.directory, "epu boot"):
-            self.__dict__.pop("info", None)
-            return self._runner(watch, stop).boot()
+    def boot(
+        self, watch: Watcher | None = None, stop: Event | None = None, *, early: bool = False
+    ) -> Outcome:
+        """Boot what is not verified yet; what was is looked at again, and never replaced.
+
+        ``early``: machines of later levels are asked for at once, where their launch needs
+        nothing of a lower level. Raises Interrupted, RunIsBusy, RecordProblem.
+        """
+        with self.writing("epu boot", watch, stop) as runner:
+            return runner.boot(early=early)
+
+    def repair(
+        self, watch: Watcher | None = None, stop: Event | None = None, *, tries: int = TRIES
+    ) -> Outcome:
+        """Boot what was never booted, replace what is broken, level by level.
+
+        A broken service is ended (whatever its terminate program says) and booted anew at
+        most ``tries`` times. Who was booted with values that are others now is booted
+        again. Raises RunIsTerminating, Interrupted, RunIsBusy, RecordProblem.
+        """
+        with self.writing("epu repair", watch, stop, tries=max(tries, 1)) as runner:
+            if is_stopping(runner.life.record.states()):
+                raise RunIsTerminating(
+                    f"run '{self.name}' is (half) terminated: 'epu terminate {self.name}' "
+                    f"finishes, 'epu reboot {self.name}' boots it anew"
+                )
+            return runner.boot()
 
     def terminate(
         self,
@@ -221,13 +230,12 @@ class Run:
         Raises WorkersRemain (nothing was touched) unless ``leave_workers``; Interrupted,
         RunIsBusy, RecordProblem.
         """
-        with writer_lock(self.directory, "epu terminate"):
-            self.__dict__.pop("info", None)
+        with self.writing("epu terminate", watch, stop) as runner:
             if self.info.terminated_at is not None:
                 return Outcome()
             if not leave_workers:
                 self._no_workers()
-            return self._runner(watch, stop).terminate()
+            return runner.terminate()
 
     def _no_workers(self) -> None:
         """Raise WorkersRemain unless it is certain that the pools have no nodes."""
@@ -263,29 +271,74 @@ class Run:
         return self._attributes_of(self._record)
 
     def _attributes_of(self, record: Record) -> Attributes:
-        built_ins = {
+        return Attributes(
+            plan=self.plan,
+            run=self.built_ins,
+            outputs=record.outputs(),
+            environment=self._environment,
+        )
+
+    @cached_property
+    def _environment(self) -> dict[str, str]:
+        return dict(os.environ)
+
+    @cached_property
+    def built_ins(self) -> dict[str, str]:
+        """What ``${run_name}`` and the like stand for."""
+        return {
             "run_name": self.name,
             "run_dir": str(self.directory),
             "plan_dir": self.plan.directory,
             "python": sys.executable,
         }
-        outputs = {name: service.outputs for name, service in record.services().items()}
-        return Attributes(
-            plan=self.plan, run=built_ins, outputs=outputs, environment=dict(os.environ)
-        )
 
-    def _steps(self) -> ServiceSteps:
+    def _steps(self, record: Record | None = None) -> ServiceSteps:
         return ServiceSteps(
             place=RunPlace(name=self.name, directory=self.directory, home=self.home),
             plan_directory=self.plan.directory,
             transport=LocalTransport(),
-            attributes=self._attributes,
+            attributes=lambda: self._attributes_of(record or self._record),
             secrets=self.secrets,
         )
 
-    def _runner(self, watch: Watcher | None, stop: Event | None) -> Runner:
-        record = Record(self.directory, writable=True)
-        runner = Runner(self.plan, record, self._steps(), stop=stop or Event())
-        if watch is not None:
-            runner.watch = watch
-        return runner
+    @contextmanager
+    def writing(
+        self,
+        doing: str,
+        watch: Watcher | None = None,
+        stop: Event | None = None,
+        *,
+        tries: int = 0,
+    ) -> Iterator[Runner]:
+        """A runner that has the run for itself. Raises RunIsBusy."""
+        with writer_lock(self.directory, doing):
+            self._forget()
+            record = Record(self.directory, writable=True)
+            life = ServiceLife(
+                plan=self.plan,
+                record=record,
+                steps=self._steps(record),
+                stop=stop or Event(),
+                tries=tries,
+                watch=watch or silent,
+            )
+            try:
+                yield Runner(life)
+            finally:
+                record.close()
+                self._forget()
+
+    def _forget(self) -> None:
+        """What is stored may be another plan now."""
+        for name in ("info", "built_ins"):
+            self.__dict__.pop(name, None)
+
+
+def continued(choices: PlanChoices, old: RunRecord) -> PlanChoices:
+    """``choices`` for a run that goes on: what it was given before holds unless given anew."""
+    return replace(
+        choices,
+        profile=choices.profile or old.plan.profile,
+        stored=old.given,
+        remapped={**old.remapped, **choices.remapped},
+    )

@@ -92,6 +92,8 @@ class ServiceAction(str, Enum):
 
     BOOT = "boot"
     VERIFY = "verify"
+    CHECK = "check"
+    REPLACE = "replace"
     TERMINATE = "terminate"
 
 
@@ -122,19 +124,34 @@ NextStep = StartLevel | LevelFailed | Finished
 
 def next_boot_action(state: ServiceState) -> ServiceAction | None:
     """What a service in ``state`` needs next on its way to VERIFIED."""
-    if state in (ServiceState.NEW, ServiceState.LAUNCHED):
-        return ServiceAction.BOOT
-    return ServiceAction.VERIFY if state is ServiceState.BOOTED else None
+    match state:
+        case ServiceState.NEW | ServiceState.REQUESTED | ServiceState.LAUNCHED:
+            return ServiceAction.BOOT
+        case ServiceState.BOOTED:
+            return ServiceAction.VERIFY
+        case ServiceState.REPLACING:
+            return ServiceAction.REPLACE
+    return None
 
 
-def next_boot_step(plan: LaunchPlan, states: States, failed: frozenset[str]) -> NextStep:
+def next_boot_step(
+    plan: LaunchPlan,
+    states: States,
+    failed: frozenset[str],
+    well: frozenset[str] | None = None,
+) -> NextStep:
     """The lowest level that is not verified, or why it can't be.
 
     ``failed``: services that failed in this very attempt; they are not tried again in it.
+    ``well``: services that this attempt found to be well; with it, what an earlier attempt
+    verified is not trusted and has to be looked at again.
     """
     for level in plan.levels:
         waiting = tuple(
-            service for service in level.services if next_boot_action(_state(states, service.name))
+            service
+            for service in level.services
+            if _state(states, service.name) is not ServiceState.VERIFIED
+            or (well is not None and service.name not in well)
         )
         if not waiting:
             continue
@@ -145,17 +162,23 @@ def next_boot_step(plan: LaunchPlan, states: States, failed: frozenset[str]) -> 
     return Finished()
 
 
-def next_termination_step(plan: LaunchPlan, states: States, failed: frozenset[str]) -> NextStep:
+def next_termination_step(
+    plan: LaunchPlan,
+    states: States,
+    failed: frozenset[str],
+    only: frozenset[str] | None = None,
+) -> NextStep:
     """The highest level with something left to end, or why it can't be ended.
 
     What failed to end may still need the levels below it, so they stay until a repeated
-    termination gets through.
+    termination gets through. ``only``: the services that are to be ended, when not all.
     """
     for level in reversed(plan.levels):
         left = tuple(
             service
             for service in level.services
             if _state(states, service.name) not in ENDED_STATES
+            and (only is None or service.name in only)
         )
         if not left:
             continue

@@ -68,9 +68,49 @@ class PoolGateway:
         self._client.close()
 
     def add_pool(self, name: str, section: Mapping[str, Any]) -> bool:
-        """Hand the pool over; again is harmless. Whether it was new."""
+        """Hand the pool over, or change it to ``section``. Whether it was new."""
+        if name in self._pool_names():
+            self.change_pool(name, section)
+            return False
         answer = self._call("controller", "add_pool", name, dict(section))
         return bool(answer.get("added")) if isinstance(answer, Mapping) else False
+
+    def change_pool(self, name: str, section: Mapping[str, Any]) -> None:
+        """Make a pool that is kept already as ``section`` says."""
+        kept = self._call("controller", "pool", name).get("section") or {}
+        changes = {key: value for key, value in section.items() if kept.get(key) != value}
+        dropped = sorted(kept.keys() - section.keys())
+        if dropped:
+            raise CoordinatorProblem(
+                f"the pool is kept with {', '.join(dropped)}, which the plan has no more: "
+                "write the value that is wanted"
+            )
+        if changes:
+            self._call("controller", "reconfigure", name, changes)
+
+    def shrink_pool(self, name: str) -> None:
+        """Have all workers of the pool drained; a pool that is not kept has none."""
+        if name in self._pool_names():
+            self._call("controller", "reconfigure", name, {"min": 0, "max": 0})
+
+    def remove_pool(self, name: str) -> None:
+        """Take the pool back; whoever works in it stays. Again is harmless."""
+        if name in self._pool_names():
+            self._call("controller", "remove_pool", name)
+
+    def look_gone(self, name: str) -> Look:
+        """Whether the pool called ``name`` has no node left."""
+        try:
+            left = [n for n in self._call("provisioner", "live_nodes") if n["pool"] == name]
+        except CoordinatorProblem as problem:
+            patience = LATER_PATIENCE if problem.unreachable else FIRST_PATIENCE
+            return Look(
+                ok=False, detail=str(problem), patience=patience, unreachable=problem.unreachable
+            )
+        return Look(ok=not left, detail=f"{len(left)} nodes left")
+
+    def _pool_names(self) -> list[str]:
+        return [str(pool["name"]) for pool in self._call("controller", "pools")]
 
     def look(self, name: str, verify: PoolCheck) -> Look:
         """How far the pool is, as ``2 of 3 running``."""

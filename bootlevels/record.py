@@ -74,7 +74,13 @@ class Record:
 
     @classmethod
     def create(
-        cls, directory: Path, name: str, plan: LaunchPlan, given: Mapping[str, str], now: float
+        cls,
+        directory: Path,
+        name: str,
+        plan: LaunchPlan,
+        given: Mapping[str, str],
+        now: float,
+        remapped: Mapping[str, str] | None = None,
     ) -> Record:
         """A new record in ``directory``, which holds none yet."""
         # Under another name first: a record is complete or it is not there.
@@ -88,8 +94,8 @@ class Record:
         with _transaction(engine, unfinished) as connection:
             metadata.create_all(connection)
             connection.exec_driver_sql(f"PRAGMA user_version={FORMAT}")
-            row = {"name": name, "plan": _packed(plan), "given": json.dumps(dict(given))}
-            connection.execute(insert(run_table).values(**row, created_at=now))
+            row = _run_values(plan, given, remapped or {})
+            connection.execute(insert(run_table).values(**row, name=name, created_at=now))
         engine.dispose()
         os.replace(unfinished, path)
         return cls(directory, writable=True)
@@ -116,10 +122,11 @@ class Record:
         try:
             plan = from_wire(LaunchPlan, json.loads(row["plan"]))
             given = from_wire(dict[str, str], json.loads(row["given"]))
+            remapped = from_wire(dict[str, str], json.loads(row["remapped"]))
         except (ValueError, MalformedMessage) as problem:
             raise RecordProblem(f"{self.path} can't be read: {problem}") from None
         times = {key: row[key] for key in ("created_at", "booted_at", "terminated_at")}
-        return RunRecord(name=row["name"], plan=plan, given=given, **times)
+        return RunRecord(name=row["name"], plan=plan, given=given, remapped=remapped, **times)
 
     def services(self) -> dict[str, ServiceRecord]:
         """Every service that ever left NEW, by name."""
@@ -130,6 +137,11 @@ class Record:
         """The service called ``name``; NEW when nothing is stored."""
         with self._lock:
             return self._services().get(name) or ServiceRecord(name=name)
+
+    def outputs(self) -> dict[str, dict[str, str]]:
+        """What the boot programs of all services gave, by service."""
+        with self._lock:
+            return {name: service.outputs for name, service in self._services().items()}
 
     def states(self) -> dict[str, ServiceState]:
         return {name: service.state for name, service in self.services().items()}
@@ -163,13 +175,18 @@ class Record:
         with _transaction(self._engine, self.path) as connection:
             ordered = select(machines_table).order_by("intended_at", "launch_id")
             rows = connection.execute(ordered).mappings().all()
-        return {row["launch_id"]: machine_of(row) for row in rows}
+        return {row["launch_id"]: machine_of(dict(row)) for row in rows}
 
     # ---------------------------------------------------------------- writing: the run
 
-    def store_plan(self, plan: LaunchPlan, given: Mapping[str, str]) -> None:
+    def store_plan(
+        self,
+        plan: LaunchPlan,
+        given: Mapping[str, str],
+        remapped: Mapping[str, str] | None = None,
+    ) -> None:
         """The plan as it is now, for a boot that goes on with another one."""
-        self._update_run(plan=_packed(plan), given=json.dumps(dict(given)))
+        self._update_run(**_run_values(plan, given, remapped or {}))
 
     def mark_booted(self, now: float) -> None:
         self._update_run(booted_at=now)
@@ -195,16 +212,20 @@ class Record:
     def booted(
         self, name: str, outputs: Mapping[str, str], now: float, *, wait: bool = True
     ) -> None:
-        values = {"booted_at": now, "outputs": dict(outputs), "running": None}
-        self._move(name, ServiceState.BOOTED, wait=wait, **values)
+        given = dict(outputs)
+        self._move(name, ServiceState.BOOTED, wait=wait, booted_at=now, outputs=given, running=None)
 
-    def verified(self, name: str, now: float, inputs: str = "", *, wait: bool = True) -> None:
+    def verified(self, name: str, now: float, *, wait: bool = True) -> None:
         """It is well; for the first time after its boot, or again."""
         first = self.service(name).verified_at or now
-        values = {"verified_at": first, "seen_well_at": now, "running": None}
-        if inputs:
-            values["inputs"] = inputs
-        self._move(name, ServiceState.VERIFIED, wait=wait, **values)
+        self._move(
+            name,
+            ServiceState.VERIFIED,
+            wait=wait,
+            verified_at=first,
+            seen_well_at=now,
+            running=None,
+        )
 
     def replacing(self, name: str) -> None:
         """What there is of it is about to be ended, to be booted anew or to be removed."""
@@ -361,5 +382,11 @@ def _transaction(engine: Engine, path: Path) -> Iterator[Connection]:
         raise RecordProblem(f"the record {path} can't be used: {what}") from None
 
 
-def _packed(plan: LaunchPlan) -> str:
-    return json.dumps(to_wire(plan))
+def _run_values(
+    plan: LaunchPlan, given: Mapping[str, str], remapped: Mapping[str, str]
+) -> dict[str, str]:
+    return {
+        "plan": json.dumps(to_wire(plan)),
+        "given": json.dumps(dict(given)),
+        "remapped": json.dumps(dict(remapped)),
+    }

@@ -24,6 +24,7 @@ run_table = Table(
     Column("name", String, primary_key=True),
     Column("plan", String, nullable=False),
     Column("given", String, nullable=False),
+    Column("remapped", String, nullable=False, default="{}"),
     Column("created_at", Float, nullable=False),
     Column("booted_at", Float),
     Column("terminated_at", Float),
@@ -114,11 +115,15 @@ class LaunchRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """What is known of a run. ``given`` are the globals of its command line."""
+    """What is known of a run.
+
+    ``given`` are the globals of its command line, ``remapped`` its drivers by cloud.
+    """
 
     name: str
     plan: LaunchPlan
     given: dict[str, str]
+    remapped: dict[str, str] = field(default_factory=dict)
     created_at: float
     booted_at: float | None = None
     terminated_at: float | None = None

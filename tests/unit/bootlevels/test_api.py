@@ -115,12 +115,26 @@ def test_a_corrected_plan_goes_on_where_the_failed_one_stopped(
     home: Path, plan_file: PlanFile
 ) -> None:
     Run.prepare(plan_file(FAILING)).boot()
-    (home / "runs" / "failing" / "good-booted").unlink()
+    mark = home / "runs" / "failing" / "good-booted"
+    assert mark.exists()
     better = FAILING.replace("exit 3", "exit 0")
     run = Run.prepare(plan_file(better))
     assert run.boot().ok
     assert set(states(run).values()) == {"VERIFIED"}
-    assert not (run.directory / "good-booted").exists(), "what was verified is not booted again"
+    assert run.service("good").record.launches == 1, "what was verified is not booted again"
+
+
+def test_a_boot_that_goes_on_does_not_trust_what_was_verified_before(
+    home: Path, plan_file: PlanFile
+) -> None:
+    Run.prepare(plan_file(FAILING)).boot()
+    (home / "runs" / "failing" / "good-booted").unlink()
+    run = Run.prepare(plan_file(FAILING.replace("exit 3", "exit 0")))
+    (failure,) = run.boot().failures
+    assert failure.service == "good"
+    assert "was verified before and is not well now" in failure.text
+    assert states(run)["above"] == "NEW"
+    assert run.repair().ok
 
 
 def test_a_plan_that_changes_what_is_verified_is_refused(home: Path, plan_file: PlanFile) -> None:

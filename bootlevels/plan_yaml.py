@@ -7,6 +7,7 @@ wrong with the others.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,11 +15,15 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from bootlevels.attribute_graph import global_names_used, reference_problems
+from bootlevels.attribute_graph import reference_problems
 from bootlevels.attributes import GLOBAL
+from bootlevels.classic_ini import Findings
 from bootlevels.plan import BootLevel, LaunchPlan, ServiceKind, ServiceSpec
 from bootlevels.plan_checks import plan_problems
+from bootlevels.plan_choices import PlanChoices, PlanReading, with_choices
+from bootlevels.plan_include import with_includes
 from bootlevels.plan_profiles import level_of_service, with_profile
+from bootlevels.plan_secrets import native_secret_warnings
 from bootlevels.plan_shape import shape_problems
 from bootlevels.plan_text import (
     DefaultsText,
@@ -32,9 +37,18 @@ from coordinator.errors import ConfigProblem, Problem, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
 
-#: Keys of the format that a later version will read; so that nobody looks for a typo.
-_LATER = {"include": "this version reads plans of one file only"}
-MAX_GLOBAL = 4096
+
+def read_native_plan(path: Path, choices: PlanChoices) -> PlanReading:
+    """The plan in file ``path`` with what was chosen for it.
+
+    Raises ConfigProblem with everything that is wrong.
+    """
+    # Lexical, never resolved: a plan reached through a link keeps its neighbours there.
+    directory = os.path.dirname(os.path.abspath(path))
+    found = Findings()
+    tree = _tree_of(path, found)
+    found.warnings += native_secret_warnings(tree, path)
+    return _reading(tree, str(path), directory, choices, found)
 
 
 def read_plan(
@@ -44,27 +58,18 @@ def read_plan(
     given: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> LaunchPlan:
-    """The plan in file ``path`` with ``profile`` laid over it and globals ``given``.
-
-    With an ``environment`` unset ``env:NAME`` variables are problems too. Raises
-    ConfigProblem with everything that is wrong.
-    """
-    # Lexical, never resolved: a plan reached through a link keeps its neighbours there.
-    absolute = Path.cwd() / path
-    return parse_plan(
-        _text_of(path),
-        file=str(path),
-        directory=str(absolute.parent),
-        profile=profile,
-        given=given or {},
-        environment=environment,
-    )
+    """As ``read_native_plan``, for who wants the plan only."""
+    choices = PlanChoices(profile=profile, given=given or {}, environment=environment)
+    return read_native_plan(path, choices).plan
 
 
 def profiles_of(path: Path) -> tuple[str, ...]:
-    """Names of the profiles in file ``path``. Raises ConfigProblem when it is not YAML."""
-    found = read_yaml(_text_of(path), str(path)).at(["profiles"])
-    return tuple(found.value) if found and isinstance(found.value, dict) else ()
+    """Names of the profiles of the plan in ``path``. Raises ConfigProblem when it is not YAML."""
+    found = Findings()
+    directory = os.path.dirname(os.path.abspath(path))
+    tree = with_includes(_tree_of(path, found), str(path), directory, found)
+    profiles = tree.at(["profiles"])
+    return tuple(profiles.value) if profiles and isinstance(profiles.value, dict) else ()
 
 
 def parse_plan(
@@ -77,54 +82,47 @@ def parse_plan(
     environment: Mapping[str, str] | None = None,
 ) -> LaunchPlan:
     """As ``read_plan``, from ``text`` that is called ``file``."""
-    tree = read_yaml(text, file)
-    if not isinstance(tree.value, dict):
-        raise ConfigProblem([Problem(where=tree.place, what="a plan is a section of keys")])
-    problems: list[Problem] = []
-    if profile:
-        tree, problems = with_profile(tree, profile)
-    reader = _Reader(tree)
-    plan = reader.plan(directory=directory, source=file, profile=profile)
-    problems += reader.problems
-    if plan is not None:
-        plan, wrong = _with_globals(plan, given or {})
-        problems += wrong
-        graph = reference_problems(plan, environment, frozenset(reader.unsure))
-        problems += [reader.located(problem) for problem in graph]
-        more = plan_problems(plan, environment or {}, frozenset(reader.unsure))
-        problems += [reader.located(problem) for problem in more]
-    if problems or plan is None:
-        raise ConfigProblem(sorted(dict.fromkeys(problems), key=_line))
-    return plan
+    choices = PlanChoices(profile=profile, given=given or {}, environment=environment)
+    return _reading(read_yaml(text, file), file, directory, choices, Findings()).plan
 
 
-def _line(problem: Problem) -> int:
-    line = problem.where.rpartition(":")[2]
-    return int(line) if line.isdecimal() else 0
-
-
-def _text_of(path: Path) -> str:
+def _tree_of(path: Path, found: Findings) -> Text:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigProblem([Problem(where=str(path), what="is not a UTF-8 text")]) from None
     except OSError as error:
         what = f"can't be read: {error.strerror}"
         raise ConfigProblem([Problem(where=str(path), what=what)]) from None
+    return read_yaml(text, str(path))
 
 
-def _with_globals(plan: LaunchPlan, given: Mapping[str, str]) -> tuple[LaunchPlan, list[Problem]]:
-    known = {*plan.globals, *global_names_used(plan)}
-    problems = []
-    for name, value in given.items():
-        if name not in known:
-            what = "no such global in the plan"
-            remedy = did_you_mean(name, known)
-            problems.append(Problem(where="command line", key=name, what=what, remedy=remedy))
-        elif len(value) > MAX_GLOBAL or "\0" in value:
-            what = f"at most {MAX_GLOBAL} characters and no zero byte"
-            problems.append(Problem(where="command line", key=name, what=what))
-    return replace(plan, globals={**plan.globals, **given}), problems
+def _reading(
+    tree: Text, file: str, directory: str, choices: PlanChoices, found: Findings
+) -> PlanReading:
+    if not isinstance(tree.value, dict):
+        raise ConfigProblem([Problem(where=tree.place, what="a plan is a section of keys")])
+    tree = with_includes(tree, file, directory, found)
+    if choices.profile:
+        tree, wrong = with_profile(tree, choices.profile)
+        found.problems += wrong
+    reader = _Reader(tree, found.problems)
+    plan = reader.plan(directory=directory, source=file, profile=choices.profile)
+    given: dict[str, str] = {}
+    if plan is not None:
+        plan, given = with_choices(plan, choices, found)
+        unsure = frozenset(reader.unsure)
+        graph = reference_problems(plan, choices.environment, unsure)
+        more = plan_problems(plan, choices.environment or {}, unsure)
+        found.problems += [reader.located(problem) for problem in [*graph, *more]]
+    if found.problems or plan is None:
+        raise ConfigProblem(sorted(dict.fromkeys(found.problems), key=_line))
+    return PlanReading(plan=plan, warnings=tuple(found.warnings), given=given)
+
+
+def _line(problem: Problem) -> int:
+    line = problem.where.rpartition(":")[2]
+    return int(line) if line.isdecimal() else 0
 
 
 @dataclass
@@ -254,12 +252,8 @@ class _Reader:
             if error["type"] != "missing" and error.get("input", "") is None:
                 continue  # already said: has no value
             if error["type"] == "extra_forbidden":
-                word = str(inner[-1])
-                if word in _LATER:
-                    self._add((*path, *inner), "not supported", _LATER[word])
-                else:
-                    remedy = did_you_mean(word, known_keys(root, inner[:-1]))
-                    self._add((*path, *inner), "unknown key", remedy)
+                remedy = did_you_mean(str(inner[-1]), known_keys(root, inner[:-1]))
+                self._add((*path, *inner), "unknown key", remedy)
                 continue
             self._add((*path, *inner), _sentence(error))
         return None, broken

@@ -1,0 +1,75 @@
+"""Whether every ``$key`` of the plan's ``bootconf`` templates will have a value."""
+
+from __future__ import annotations
+
+import os
+import re
+import string
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from bootlevels.attribute_graph import MACHINE_BUILT_INS
+from bootlevels.attributes import SERVICE_BUILT_INS
+from bootlevels.classic_ini import Findings, read_text
+from bootlevels.plan import LaunchPlan, ServiceSpec
+from coordinator.errors import Problem, did_you_mean
+
+_PATTERN: re.Pattern[str] = string.Template.pattern
+#: What the run and a place add to a service's attributes.
+_ADDED = frozenset({"run_name", *SERVICE_BUILT_INS, *MACHINE_BUILT_INS})
+
+
+def bootconf_problems(
+    plan: LaunchPlan, shown: Callable[[str], str], unsure: frozenset[str], found: Findings
+) -> None:
+    """Add a problem for each variable of a template that its service does not have.
+
+    ``shown``: how people know a path. Services in ``unsure`` are left out.
+    """
+    templates: dict[str, Mapping[str, str] | None] = {}
+    said: set[Problem] = set()
+    for service in plan.services():
+        if not service.bootconf or service.name in unsure:
+            continue
+        path = os.path.join(plan.directory, service.bootconf)
+        if path not in templates:
+            templates[path] = _variables_of(path, shown(path), found)
+        for problem in _missing(service, templates[path] or {}):
+            if problem not in said:
+                said.add(problem)
+                found.problems.append(problem)
+
+
+def _variables_of(path: str, shown: str, found: Findings) -> dict[str, str] | None:
+    """The variables of a template, each with the place where it stands first."""
+    text = read_text(Path(path), shown, found)
+    if text is None:
+        return None
+    variables: dict[str, str] = {}
+    at, line = 0, 1
+    for match in _PATTERN.finditer(text):
+        line, at = line + text.count("\n", at, match.start()), match.start()
+        name = match["named"] or match["braced"]
+        if name is not None:
+            variables.setdefault(name, f"{shown}:{line}")
+        elif match["escaped"] is None:
+            what = "a '$' that is neither '$key' nor '${key}'"
+            found.problem(f"{shown}:{line}", what, remedy="write $$ for a dollar sign")
+    return variables
+
+
+def _missing(service: ServiceSpec, variables: Mapping[str, str]) -> list[Problem]:
+    known = {*service.attributes, *_ADDED}
+    problems = []
+    for name, place in variables.items():
+        if name in known:
+            continue
+        key = f"services.{service.name}.bootconf"
+        if name in service.outputs:
+            what = f"'${name}' is known only after the boot program ran"
+            problems.append(Problem(where=place, key=key, what=what))
+            continue
+        remedy = did_you_mean(name, service.attributes)
+        what = f"'{service.name}' has no attribute '{name}'"
+        problems.append(Problem(where=place, key=key, what=what, remedy=remedy))
+    return problems

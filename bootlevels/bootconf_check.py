@@ -20,31 +20,29 @@ _ADDED = frozenset({"run_name", *SERVICE_BUILT_INS, *MACHINE_BUILT_INS})
 
 
 def bootconf_problems(
-    plan: LaunchPlan, shown: Callable[[str], str], unsure: frozenset[str], found: Findings
-) -> None:
-    """Add a problem for each variable of a template that its service does not have.
+    plan: LaunchPlan, shown: Callable[[str], str], unsure: frozenset[str]
+) -> list[Problem]:
+    """A problem for each variable of a template that its service does not have.
 
     ``shown``: how people know a path. Services in ``unsure`` are left out.
     """
-    templates: dict[str, Mapping[str, str] | None] = {}
-    said: set[Problem] = set()
+    found = Findings()
+    templates: dict[str, Mapping[str, str]] = {}
     for service in plan.services():
         if not service.bootconf or service.name in unsure:
             continue
         path = os.path.join(plan.directory, service.bootconf)
         if path not in templates:
             templates[path] = _variables_of(path, shown(path), found)
-        for problem in _missing(service, templates[path] or {}):
-            if problem not in said:
-                said.add(problem)
-                found.problems.append(problem)
+        found.problems += _missing(service, templates[path])
+    return found.problems
 
 
-def _variables_of(path: str, shown: str, found: Findings) -> dict[str, str] | None:
+def _variables_of(path: str, shown: str, found: Findings) -> dict[str, str]:
     """The variables of a template, each with the place where it stands first."""
     text = read_text(Path(path), shown, found)
     if text is None:
-        return None
+        return {}
     variables: dict[str, str] = {}
     at, line = 0, 1
     for match in _PATTERN.finditer(text):

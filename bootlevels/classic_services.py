@@ -57,11 +57,13 @@ ASKABLE = {
 class ServiceReading:
     """One service as read: its value, where each of its keys stands, what may be asked for.
 
+    ``written``: its name in the plan, without a replica's number.
     ``places``: by the key that problems have below ``services.<name>.``. ``askable``:
     texts that become attributes only when somebody refers to them.
     """
 
     spec: ServiceSpec
+    written: str
     place: str
     places: dict[str, str]
     askable: dict[str, str]
@@ -132,6 +134,7 @@ class ServiceReader:
         )
         return ServiceReading(
             spec=spec,
+            written=name,
             place=settings.section.place,
             places=places,
             askable=self._askable(settings),
@@ -250,8 +253,6 @@ class ServiceReader:
 
     def _without_machine(self, spec: ServiceSpec, settings: Settings, local: bool) -> ServiceSpec:
         host = self.text(settings.now("hostname"), settings.place("hostname"), "hostname")
-        if host.startswith("env:"):
-            host = ""
         if local:
             kind = ServiceKind.LOCAL if spec.programs else ServiceKind.ATTRIBUTES
             attributes = dict(spec.attributes)

@@ -60,9 +60,9 @@ def read_classic_plan(path: Path, choices: PlanChoices) -> PlanReading:
         problems = [
             *reference_problems(plan, choices.environment, unsure),
             *plan_problems(plan, choices.environment or {}, unsure),
+            *bootconf_problems(plan, reader.shown, unsure),
         ]
         found.problems += [reader.located(problem) for problem in problems]
-        bootconf_problems(plan, reader.shown, unsure, found)
     if plan is None or found.problems:
         raise ConfigProblem(list(dict.fromkeys(found.problems)))
     warnings = tuple(dict.fromkeys(found.warnings))
@@ -337,7 +337,13 @@ class _Reader:
         return self.shown(self._top_path)
 
     def located(self, problem: Problem) -> Problem:
-        return problem if problem.where else replace(problem, where=self.place_of(problem.key))
+        """``problem`` with file and line; what is wrong with replicas is said once, for all."""
+        where, key = problem.where or self.place_of(problem.key), problem.key
+        name = key.removeprefix("services.").partition(".")[0]
+        if key.startswith("services.") and name in self.services:
+            written = self.services[name].written
+            key = f"services.{written}{key[len('services.') + len(name) :]}"
+        return replace(problem, where=where, key=key)
 
 
 def _secret(settings: Settings, key: str) -> str:

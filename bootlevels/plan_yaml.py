@@ -32,7 +32,7 @@ from bootlevels.plan_text import (
     known_keys,
 )
 from bootlevels.plan_values import service_specs
-from bootlevels.yaml_text import Text, path_of, read_yaml, shown_key
+from bootlevels.yaml_text import MAX_BYTES, Text, path_of, read_yaml, shown_key
 from coordinator.errors import ConfigProblem, Problem, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -88,7 +88,8 @@ def parse_plan(
 
 def _tree_of(path: Path, found: Findings) -> Text:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            text = file.read(4 * MAX_BYTES + 1).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigProblem([Problem(where=str(path), what="is not a UTF-8 text")]) from None
     except OSError as error:

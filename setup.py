@@ -39,6 +39,8 @@ setup(
         "setuptools<81",
         "jinja2>=3.1,<4",
         "boto3>=1.40,<2",
+        "fabric>=3.2,<4",
+        "paramiko>=3.4,<6",
         "psutil>=7,<8",
         "supervisor>=4.3,<5",
         "SQLAlchemy>=2.0,<2.1",

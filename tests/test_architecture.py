@@ -79,6 +79,8 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "alembic": ("coordinator/store/*",),
     "click": ("*/cli.py", "mgmt/output.py"),
     "rich": ("*/cli.py", "mgmt/output.py"),
+    "fabric": ("bootlevels/transports/ssh.py",),
+    "paramiko": ("bootlevels/transports/ssh.py",),
     "pydantic": ("coordinator/settings.py", "bootlevels/plan_yaml.py", "bootlevels/plan_text.py"),
     "msgspec": ("agent/wire.py",),
 }

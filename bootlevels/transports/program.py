@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +11,38 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
+class StagedFile:
+    """A file of a stage: ``content``, or the file ``source`` of this machine."""
+
+    name: str
+    content: bytes = field(default=b"", repr=False)
+    source: Path | None = None
+    mode: int = 0o600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Files that a program finds beside it, in a directory that exists only for its run.
+
+    ``name`` tells it from other stages of the run. ``tarball`` is unpacked into the
+    directory ``working`` of the stage, where the program then runs and the files are.
+    """
+
+    name: str
+    files: tuple[StagedFile, ...]
+    tarball: Path | None = None
+    working: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProgramRun:
     """One run of a program: words and environment with every reference resolved.
 
     ``log`` is the file its output is appended to; None keeps the output only until the
-    program ends. ``timeout`` in seconds. Its arguments and environment may hold secrets.
+    program ends; ``secrets`` are overwritten in it. ``timeout`` in seconds, everything
+    that it needs at its place included. ``directory`` is this machine's, for what runs
+    here; a ``stage`` is made and removed where the program runs, which it does in there.
+    Its arguments and environment may hold secrets.
     """
 
     service: str
@@ -24,11 +52,16 @@ class ProgramRun:
     directory: Path
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     log: Path | None = None
+    stage: Stage | None = None
+    secrets: frozenset[str] = field(default_factory=frozenset, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProgramEnd:
     """How a program ended; ``tail`` are its last lines of output.
+
+    ``bootout`` is the content of the stage's ``bootout.json``, if the program succeeded and
+    wrote one; ``unreachable``: its place could not be reached.
 
     ``exit_code`` is negative for a signal and None when it was ended by us, because of its
     time-out (``timed_out``) or because the boot tool was interrupted (``interrupted``), or
@@ -40,6 +73,8 @@ class ProgramEnd:
     timed_out: bool = False
     interrupted: bool = False
     problem: str = ""
+    unreachable: bool = False
+    bootout: bytes | None = None
 
     @property
     def ok(self) -> bool:
@@ -52,6 +87,40 @@ class Started:
 
     pid: int
     mark: str
+
+
+class CutShort(Exception):
+    """A run that came to no end of its own; ``end`` says why."""
+
+    def __init__(self, end: ProgramEnd) -> None:
+        self.end = end
+        super().__init__(end.problem)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One clock for all parts of a run: a deadline (``time.monotonic``) and a stop signal."""
+
+    deadline: float
+    stop: Event
+
+    @classmethod
+    def of(cls, program: ProgramRun, stop: Event) -> Limit:
+        return cls(time.monotonic() + program.timeout, stop)
+
+    @classmethod
+    def seconds(cls, seconds: float) -> Limit:
+        """A limit of its own, for work that is done even when told to stop."""
+        return cls(time.monotonic() + seconds, Event())
+
+    def left(self) -> float:
+        """Seconds left. Raises CutShort when there are none, or when told to stop."""
+        if self.stop.is_set():
+            raise CutShort(ProgramEnd(exit_code=None, interrupted=True))
+        seconds = self.deadline - time.monotonic()
+        if seconds <= 0:
+            raise CutShort(ProgramEnd(exit_code=None, timed_out=True))
+        return seconds
 
 
 class Transport(Protocol):

@@ -6,7 +6,7 @@ passes ``coordinator.testing.CloudDriverContract``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -56,12 +56,45 @@ class CloudInstance:
     problem: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExecCommand:
+    """A command of this host that is a program on a machine: see ``RunsPrograms``.
+
+    ``environment`` is all that the command gets, nothing is inherited.
+    """
+
+    words: tuple[str, ...] = field(repr=False)
+    environment: dict[str, str] = field(repr=False)
+    directory: str
+
+
+class RunsPrograms(Protocol):
+    """What a driver may offer beside ``CloudDriver``: programs on its machines, from here.
+
+    The boot tool's transport ``exec`` uses it for machines without an agent and without
+    sshd. A driver that has no such way simply lacks the method.
+    """
+
+    def exec_command(
+        self, cloud_id: str, words: Sequence[str], environment: Mapping[str, str]
+    ) -> ExecCommand:
+        """The command that runs ``words`` on the machine ``cloud_id``.
+
+        Started in a process group of its own, it has the program's input, output and exit
+        code; when its group is killed, no process of the program is left, and when the
+        machine is terminated, neither. The program begins in the machine's own directory,
+        which it may write to. Values of ``environment`` must not get into ``words``.
+        Starts nothing itself. Raises NotFound when the machine is gone, RetryLater.
+        """
+        ...
+
+
 class CloudDriver(Protocol):
     """The only door to an IaaS.
 
     ``consistency_window``: for how many seconds after a change a listing may not show it
     yet (0 for a driver that reads the world itself). ``batches``: whether one call may
-    start more than one machine.
+    start more than one machine. A driver may also be one of ``RunsPrograms``.
 
     Every method may raise RetryLater, InsufficientCapacity, LaunchRefused or
     CredentialsRejected from ``coordinator.errors``; nothing else on purpose.

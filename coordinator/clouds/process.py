@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from coordinator.clouds.base import CloudInstance, LaunchRequest, MachineState
+from coordinator.clouds.base import CloudInstance, ExecCommand, LaunchRequest, MachineState
 from coordinator.clouds.process_machine import LOCK_TIMEOUT, MachineDirectory, MachineRecord
-from coordinator.clouds.process_start import ensure_started
+from coordinator.clouds.process_start import ensure_started, machine_environment
 from coordinator.clouds.process_table import (
     ProcessTable,
     StillRunning,
@@ -69,7 +69,9 @@ class ProcessCloud:
 
     Promises: exact listings (``consistency_window`` 0); launches idempotent in launch id
     and index for ever, from any process, also after a kill at any point; a machine that
-    was terminated or died is never started again. A machine outlives whoever launched it,
+    was terminated or died is never started again. A machine launched without user-data,
+    which is the agent's configuration, has no agent: it is supervisord and its directory,
+    and programs come to it by ``exec_command``. A machine outlives whoever launched it,
     and is alive while any of its processes is; one without is listed as GONE until it is
     terminated. Assumes: Linux, a local file system with flock, one user for all
     processes. It touches nothing without the machine's own random mark. Control groups
@@ -180,6 +182,26 @@ class ProcessCloud:
         except OSError as problem:
             what = f"terminated, but {problem.filename} can't be written: {problem.strerror}"
             raise RetryLater(what) from problem
+
+    def exec_command(
+        self, cloud_id: str, words: Sequence[str], environment: Mapping[str, str]
+    ) -> ExecCommand:
+        """See ``RunsPrograms``: the words themselves, with the machine's environment and mark.
+
+        So the program's processes are the machine's: listed, and ended, with it.
+        """
+        match = _CLOUD_ID.match(cloud_id)
+        directory = self._directory(match["node_id"]) if match else None
+        record = self._record(directory) if directory else None
+        if match is None or directory is None or record is None or record.mark != match["mark"]:
+            raise NotFound(f"there is no machine {cloud_id}")
+        if directory.terminated() or not self._table.of([record.mark]):
+            raise NotFound(f"machine {record.node_id} is gone")
+        return ExecCommand(
+            words=tuple(words),
+            environment={**environment, **machine_environment(directory.path, record)},
+            directory=str(directory.path),
+        )
 
     def console_output(self, cloud_id: str) -> str | None:
         """The end of the agent's log; of supervisord's own while the agent has none."""

@@ -88,7 +88,8 @@ def _prepare(
         "node_id": record.node_id,
         "directory": path,
         "socket": record.socket,
-        "agent_command": agent_command or _agent(path),
+        # Without a configuration no agent could do anything but fail for ever.
+        "agent_command": (agent_command or _agent(path)) if request.user_data else [],
     }
     try:
         supervisord = render("supervisord", "conf", variables)
@@ -110,7 +111,7 @@ def _start(directory: MachineDirectory, record: MachineRecord, lock: int) -> Non
     words += ["-c", f"{directory.path}/supervisord.conf"]
     process = subprocess.Popen(
         [*launcher, str(directory.path), str(lock), *words],
-        env=_environment(directory.path, record),
+        env=machine_environment(directory.path, record),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -134,7 +135,7 @@ def _agent(path: Path) -> list[str]:
     return [*agent, "--instance-data", f"{path}/instance-data.json", "--dir", str(path)]
 
 
-def _environment(path: Path, record: MachineRecord) -> dict[str, str]:
+def machine_environment(path: Path, record: MachineRecord) -> dict[str, str]:
     """What the machine's processes see of the world outside: little, and no secret."""
     passed = {
         name: value

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
-import string
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bootlevels.attribute_graph import MACHINE_BUILT_INS
 from bootlevels.attributes import SERVICE_BUILT_INS
+from bootlevels.bootconf import template_keys
 from bootlevels.classic_ini import Findings, read_text
 from bootlevels.plan import LaunchPlan, ServiceSpec
 from coordinator.errors import Problem, did_you_mean
 
-_PATTERN: re.Pattern[str] = string.Template.pattern
-#: What the run and a place add to a service's attributes.
-_ADDED = frozenset({"run_name", *SERVICE_BUILT_INS, *MACHINE_BUILT_INS})
+#: What a place adds to a service's attributes.
+_ADDED = frozenset({*SERVICE_BUILT_INS, *MACHINE_BUILT_INS})
 
 
 def bootconf_problems(
@@ -44,13 +42,10 @@ def _variables_of(path: str, shown: str, found: Findings) -> dict[str, str]:
     if text is None:
         return {}
     variables: dict[str, str] = {}
-    at, line = 0, 1
-    for match in _PATTERN.finditer(text):
-        line, at = line + text.count("\n", at, match.start()), match.start()
-        name = match["named"] or match["braced"]
-        if name is not None:
+    for line, name in template_keys(text):
+        if name:
             variables.setdefault(name, f"{shown}:{line}")
-        elif match["escaped"] is None:
+        else:
             what = "a '$' that is neither '$key' nor '${key}'"
             found.problem(f"{shown}:{line}", what, remedy="write $$ for a dollar sign")
     return variables

@@ -86,7 +86,11 @@ def _program_problems(service: ServiceSpec, known: Attributes) -> Iterator[Probl
             first = known.expand(program.words[0], service)
         except (Unresolved, MalformedReference):
             continue  # known at boot only, or reported already
-        if find_program(first, known.plan.directory) is None:
+        if program.staged:  # it becomes executable where it is copied to
+            is_there = os.path.isfile(os.path.join(known.plan.directory, first))
+        else:
+            is_there = find_program(first, known.plan.directory) is not None
+        if not is_there:
             yield Problem(
                 key=f"services.{service.name}.{part}.run",
                 what=f"there is no program '{first}'",

@@ -282,12 +282,14 @@ class _Reader:
 
     def _cloud_of(self, service: str, settings: Settings) -> tuple[str, bool]:
         """The name of the cloud ``service`` is launched on, and whether ssh leads there."""
-        name = self._cloud_name(settings) or DEFAULT_CLOUD
-        if any(settings.rank(key) is Rank.SERVICE for key in IAAS_KEYS):
+        base = self._cloud_name(settings) or DEFAULT_CLOUD
+        name = base
+        own = any(settings.rank(key) is Rank.SERVICE for key in IAAS_KEYS)
+        if own and base not in self.choices.remapped:
             key = tuple(settings.written(key) for key in IAAS_KEYS)
-            base = self._cloud_settings(name)
-            if key != tuple(base.written(key) for key in IAAS_KEYS):
-                name = self._by_settings.setdefault((name, *key), f"{name}-{service}")
+            shared = self._cloud_settings(base)
+            if key != tuple(shared.written(key) for key in IAAS_KEYS):
+                name = self._by_settings.setdefault((base, *key), f"{base}-{service}")
         if name not in self._clouds:
             self._clouds[name] = self._driver_settings(name, settings)
         return name, name not in self.choices.remapped

@@ -23,7 +23,7 @@ from bootlevels.moments import Outcome, Watcher, silent
 from bootlevels.plan import LaunchPlan, ServiceKind, ServiceSpec
 from bootlevels.plan_choices import PlanChoices
 from bootlevels.plan_source import read_launch_plan
-from bootlevels.record import Record, RunRecord, ServiceRecord
+from bootlevels.record import LaunchRecord, Record, RunRecord, ServiceRecord
 from bootlevels.run_home import RECORD_NAME, RUN_NAME, epu_home, run_names
 from bootlevels.run_lock import writer_lock
 from bootlevels.run_status import RunStatus, look_at_run
@@ -70,6 +70,13 @@ class Run:
             remedy = did_you_mean(name, known) if known else "there are no runs yet"
             raise NotFound(f"there is no run '{name}' in {run.home} ({remedy})")
         _ = run.info  # a record that can't be read is found here
+        return run
+
+    @classmethod
+    def in_directory(cls, directory: Path, name: str, home: Path) -> Run:
+        """The earlier life of run ``name`` whose record is in ``directory``."""
+        run = cls(name, home)
+        run.directory = directory
         return run
 
     @classmethod
@@ -152,6 +159,10 @@ class Run:
         """Every machine that was ever intended for the run, or for one service of it."""
         return self._record.machines(service)
 
+    def launches(self) -> list[LaunchRecord]:
+        """Every launch of every service, oldest first."""
+        return self._record.launches()
+
     @property
     def is_booted(self) -> bool:
         """Whether every service was verified; ``status`` tells whether they are well now."""
@@ -172,6 +183,10 @@ class Run:
         """
         self.service(name)
         return self._attributes().of(name)
+
+    def values(self) -> Attributes:
+        """What every reference stands for now. May hold secrets, as ``attributes``."""
+        return self._attributes()
 
     def accounts(self) -> Path | None:
         """The broker's accounts file, by the service that provides the registrar."""

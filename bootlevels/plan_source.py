@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from bootlevels.plan_choices import PlanChoices, PlanReading
-from bootlevels.plan_yaml import profiles_of, read_plan
-from coordinator.errors import ConfigProblem
+from bootlevels.plan_yaml import profiles_of, read_native_plan
 
 
 def is_classic(path: Path) -> bool:
@@ -35,31 +33,9 @@ def read_launch_plan(path: Path, choices: PlanChoices) -> PlanReading:
         from bootlevels.plan_classic import read_classic_plan
 
         return read_classic_plan(path, choices)
-    return _native(path, choices)
+    return read_native_plan(path, choices)
 
 
 def plan_profiles(path: Path) -> tuple[str, ...]:
     """The profiles of the plan in ``path``; classic plans have none. Raises ConfigProblem."""
     return () if is_classic(path) else profiles_of(path)
-
-
-def _native(path: Path, choices: PlanChoices) -> PlanReading:
-    try:
-        from bootlevels.plan_yaml import read_native_plan  # type: ignore[attr-defined]
-    except ImportError:
-        given = {**choices.stored, **choices.given}
-        plan = read_plan(
-            path, profile=choices.profile, given=given, environment=choices.environment
-        )
-        clouds = {
-            name: {
-                **settings,
-                **({"driver": choices.remapped[name]} if name in choices.remapped else {}),
-            }
-            for name, settings in plan.clouds.items()
-        }
-        return PlanReading(plan=replace(plan, clouds=clouds), given=given)
-    reading = read_native_plan(path, choices)
-    if not isinstance(reading, PlanReading):
-        raise ConfigProblem("the native reader gave no reading")
-    return reading

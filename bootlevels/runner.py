@@ -42,7 +42,7 @@ class Runner:
         RecordProblem.
         """
         life = self.life
-        self._end_leftovers()
+        self.end_leftovers()
         if early:
             self._request_early()
         outcome = self._levels(
@@ -62,7 +62,7 @@ class Runner:
     def terminate(self) -> Outcome:
         """Take every level down, highest first. Raises Interrupted and RecordProblem."""
         life = self.life
-        self._end_leftovers()
+        self.end_leftovers()
         outcome = self._levels(
             lambda failed: next_termination_step(life.plan, life.record.states(), failed),
             life.bring_down,
@@ -78,7 +78,7 @@ class Runner:
         Raises Interrupted and RecordProblem.
         """
         life = self.life
-        self._end_leftovers()
+        self.end_leftovers()
         return self._levels(
             lambda failed: next_termination_step(life.plan, life.record.states(), failed, names),
             life.remove,
@@ -155,7 +155,7 @@ class Runner:
         if wanted:
             self._together(wanted, self.life.request)
 
-    def _end_leftovers(self) -> None:
+    def end_leftovers(self) -> None:
         """End programs of a boot tool that was killed: their work is about to be redone."""
         record = self.life.record
         left = {n: s.running for n, s in record.services().items() if s.running}

@@ -14,6 +14,8 @@ from mgmt.invocation.cli import Lazy, LazyCommands
 from mgmt.output import say_error
 
 _BOOT = "bootlevels.cli"
+_RUNNING = "bootlevels.running.cli"
+_PLANNING = "bootlevels.planning.cli"
 _POOLS = "mgmt.pools.cli"
 _NODES = "mgmt.nodes.cli"
 _SYSTEM = "mgmt.system.cli"
@@ -24,7 +26,14 @@ COMMANDS: dict[str, Lazy] = {
     "status": Lazy(_BOOT, "Verify every service of a run."),
     "list": Lazy(_BOOT, "List runs."),
     "terminate": Lazy(_BOOT, "End the levels of runs whose workers are gone."),
-    "validate": Lazy(_BOOT, "Check a launch plan without starting anything."),
+    "repair": Lazy(_RUNNING, "Boot what was never booted, replace what is broken."),
+    "reload": Lazy(_RUNNING, "Make a run what a changed plan says."),
+    "reboot": Lazy(_RUNNING, "End a run's services and boot its plan anew."),
+    "history": Lazy(_RUNNING, "List everything ever launched as a run."),
+    "clean": Lazy(_RUNNING, "Remove what a run left behind."),
+    "validate": Lazy(_PLANNING, "Check a launch plan without starting anything."),
+    "plan": Lazy(_PLANNING, "Show what booting a plan would launch."),
+    "schema": Lazy(_PLANNING, "The JSON Schema of launch plans."),
     "samples": Lazy(_BOOT, "The launch plans that come with EPU."),
     "pools": Lazy(_POOLS, "List pools."),
     "pool": Lazy(_POOLS, "Show or change one pool."),

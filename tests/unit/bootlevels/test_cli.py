@@ -13,11 +13,15 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from bootlevels.cli import commands
+from bootlevels import cli
+from bootlevels.planning import cli as planning
 from bootlevels.run_lock import writer_lock
+from bootlevels.running import cli as running
 
 PlanFile = Callable[..., Path]
 Epu = Callable[..., Result]
+
+commands = (*cli.commands, *running.commands, *planning.commands)
 
 GOOD = """
     plan: good

@@ -1,0 +1,155 @@
+"""What every command of the boot tool shares: its options, progress, tables.
+
+Nothing heavy is imported before a command runs: ``epu --help`` must stay quick.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from bootlevels.exits import EXIT_USAGE, end
+
+if TYPE_CHECKING:
+    from bootlevels.moments import Moment
+    from bootlevels.plan_choices import PlanChoices
+    from coordinator.errors import Problem
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+QUIET = click.option("-q", "--quiet", is_flag=True, help="Print problems only.")
+RUN = click.argument("run", envvar="EPU_RUN")
+
+_CHOICES = (
+    click.option(
+        "-g", "--global", "given", multiple=True, metavar="K=V", help="Set a global of the plan."
+    ),
+    click.option(
+        "-G",
+        "--globals-file",
+        "files",
+        multiple=True,
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Set globals from FILE; -g wins over it.",
+    ),
+    click.option("--profile", default="", metavar="NAME", help="A profile of the plan."),
+    click.option(
+        "--cloud",
+        "clouds",
+        multiple=True,
+        metavar="NAME=DRIVER",
+        help="Use another driver for the plan's cloud NAME (process, container, …).",
+    ),
+)
+
+
+def plan_choices(command: F) -> F:
+    """Add the options that choose for a plan: ``given``, ``files``, ``profile``, ``clouds``."""
+    for option in reversed(_CHOICES):
+        command = option(command)
+    return command
+
+
+def choices_of(
+    given: tuple[str, ...],
+    files: tuple[Path, ...],
+    profile: str,
+    clouds: tuple[str, ...],
+    environment: dict[str, str] | None = None,
+) -> PlanChoices:
+    """What those options say; exit 2 when they say nothing."""
+    from bootlevels.plan_choices import PlanChoices
+
+    return PlanChoices(
+        profile=profile,
+        given=pairs(given, "-g"),
+        files=files,
+        remapped=pairs(clouds, "--cloud"),
+        environment=environment,
+    )
+
+
+def pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
+    """``K=V`` texts as a dict; exit 2 for one that is none."""
+    found = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            end(EXIT_USAGE, f"{option} wants K=V, not '{text}'")
+        found[name] = value
+    return found
+
+
+def plan_path(plan: str) -> Path:
+    """The file called ``plan``, else the sample of that name; exit 2 when there is neither."""
+    from bootlevels.run_home import sample_plans
+    from coordinator.errors import did_you_mean
+
+    path, known = Path(plan), sample_plans()
+    if not path.is_file() and plan not in known:
+        hint = did_you_mean(plan, known)
+        end(EXIT_USAGE, f"there is no plan file '{plan}', and no sample of that name ({hint})")
+    return path if path.is_file() else known[plan]
+
+
+def warn(problem: Problem) -> None:
+    """Say what is only doubtful."""
+    click.echo(f"epu: warning: {problem}", err=True)
+
+
+def say_idle(run: str, services: Sequence[str]) -> None:
+    """Tell what was started early for nothing, and what removes it."""
+    click.echo(
+        f"epu: machines were started early for {', '.join(services)}, which a failure below "
+        f"keeps from being booted: 'epu clean {run}' removes them",
+        err=True,
+    )
+
+
+def progress(quiet: bool) -> Callable[[Moment], None]:
+    """A watcher that writes one line for each moment to stderr."""
+    began = time.monotonic()
+
+    def watch(moment: Moment) -> None:
+        if quiet and moment.phase != "error":
+            return
+        at = f"[{time.monotonic() - began:6.1f} s]"
+        if moment.scope == "level":
+            done = "done" if moment.phase == "complete" else moment.action
+            about = f": {moment.text}" if moment.text else ""
+            click.echo(f"{at} level {moment.level}: {done}{about}", err=True)
+            return
+        failed = f"{moment.action} failed: " if moment.phase == "error" else ""
+        click.echo(f"{at}   {moment.service}: {failed}{moment.text}", err=True)
+        for line in moment.tail:
+            click.echo(f"{'':13}| {line}", err=True)
+
+    return watch
+
+
+def table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Print ``rows`` under ``columns``."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in columns:
+        shown.add_column(column)
+    for row in rows:
+        shown.add_row(*(Text(cell) for cell in row))
+    # Into a file or pipe, a line is a line: whoever greps must find its words together.
+    width = None if sys.stdout.isatty() else 10_000
+    Console(width=width, soft_wrap=True).print(shown)
+
+
+def when(moment: float | None) -> str:
+    """Local time, empty for none."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment)) if moment else ""

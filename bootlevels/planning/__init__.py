@@ -1,0 +1,1 @@
+"""Commands for plans that nothing is booted from."""

@@ -1,0 +1,136 @@
+"""Commands for plans: validate, plan (dry run), schema. Nothing here starts anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from bootlevels.exits import EXIT_PROBLEM, end, problem_lines, said
+from bootlevels.invocation.cli import JSON, choices_of, plan_choices, plan_path, warn
+
+
+@click.command()
+@click.argument("plan")
+@plan_choices
+@click.option("--offline", is_flag=True, help="Do not ask the clouds.")
+@JSON
+def validate(
+    plan: str,
+    given: tuple[str, ...],
+    files: tuple[Path, ...],
+    profile: str,
+    clouds: tuple[str, ...],
+    offline: bool,
+    as_json: bool,
+) -> None:
+    """Check launch plan PLAN and each of its profiles, and ask its clouds; launches nothing.
+
+    \b
+    Examples:
+      epu validate plans/site.yaml
+      epu validate sleeper --profile elastic --json
+    """
+    from dataclasses import replace
+
+    from bootlevels.cloud_checks import cloud_problems
+    from bootlevels.plan_source import plan_profiles, read_launch_plan
+    from coordinator.errors import ConfigProblem, Problem
+
+    path = plan_path(plan)
+    choices = choices_of(given, files, profile, clouds)
+    problems: list[Problem] = []
+    warnings: list[Problem] = []
+    with said():
+        profiles = (profile,) if profile else ("", *plan_profiles(path))
+        for each in profiles:
+            try:
+                reading = read_launch_plan(path, replace(choices, profile=each))
+            except ConfigProblem as found:
+                problems += [problem for problem in found.problems if problem not in problems]
+                continue
+            warnings += [one for one in reading.warnings if one not in warnings]
+            if not offline:
+                said_by_clouds = cloud_problems(reading.plan, os.environ)
+                problems += [one for one in said_by_clouds if one not in problems]
+    if as_json:
+        listed = [vars(problem) for problem in problems]
+        doubtful = [vars(problem) for problem in warnings]
+        document = {"ok": not problems, "problems": listed, "warnings": doubtful}
+        click.echo(json.dumps(document, indent=2))
+    else:
+        for warning in warnings:
+            warn(warning)
+        if problems:
+            end(EXIT_PROBLEM, problem_lines(ConfigProblem(problems)))
+        click.echo(f"{path}: no problem found")
+    sys.exit(EXIT_PROBLEM if problems else 0)
+
+
+@click.command()
+@click.argument("plan")
+@click.option("-n", "--name", "run_name", default="", metavar="RUN", help="The run's name.")
+@plan_choices
+@JSON
+def plan(
+    plan: str,
+    run_name: str,
+    given: tuple[str, ...],
+    files: tuple[Path, ...],
+    profile: str,
+    clouds: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Show what booting PLAN would launch, with every value known by now; changes nothing.
+
+    \b
+    Examples:
+      epu plan sleeper
+      epu plan plans/site.yaml -g size=3 --json
+    """
+    from bootlevels.attributes import Attributes
+    from bootlevels.plan_preview import described_plan
+    from bootlevels.plan_source import read_launch_plan
+    from bootlevels.run_home import epu_home
+
+    path = plan_path(plan)
+    with said():
+        reading = read_launch_plan(path, choices_of(given, files, profile, clouds))
+    for warning in reading.warnings:
+        warn(warning)
+    name = run_name or reading.plan.name
+    built_ins = {
+        "run_name": name,
+        "run_dir": str(epu_home() / "runs" / name),
+        "plan_dir": reading.plan.directory,
+        "python": sys.executable,
+    }
+    # An empty environment: what is a secret is shown by its name.
+    known = Attributes(plan=reading.plan, run=built_ins, outputs={}, environment={})
+    described = {"run": name, **described_plan(reading.plan, known)}
+    if as_json:
+        click.echo(json.dumps(described, indent=2))
+        return
+    import yaml
+
+    click.echo(yaml.safe_dump(described, sort_keys=False, allow_unicode=True, width=100), nl=False)
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of native launch plans.
+
+    \b
+    Example:
+      epu schema > plan.schema.json
+    """
+    from bootlevels.plan_schema import plan_schema
+
+    click.echo(json.dumps(plan_schema(), indent=2))
+
+
+#: What ``epu`` mounts.
+commands: tuple[click.Command, ...] = (validate, plan, schema)

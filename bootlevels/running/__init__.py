@@ -1,0 +1,1 @@
+"""Commands for runs that live, or did."""

@@ -64,7 +64,7 @@ CORPUS: dict[str, tuple[str, str, str]] = {
         "f:6: services.web.cloud",
         "is missing (name one of the plan's clouds",
     ),
-    "include": (f"{TOP}include: [x]\n{KEEPER}      a: {{}}", "f:2: include", "not supported"),
+    "include": (f"{TOP}include: [x]\n{KEEPER}      a: {{}}", "f:2: include[0]", "no file 'x'"),
     "empty value": (local("boot: "), "f:6: services.web.boot", "has no value"),
     "empty service": (service(""), "f:6: services.web", "has no value"),
     "bad duration": (

@@ -245,6 +245,10 @@ class LaunchPlan:
             service = self.service(service.on)
         return service
 
+    @cached_property
+    def _registrar(self) -> ServiceSpec | None:
+        return next((s for s in self.services() if REGISTRAR in s.provides), None)
+
     def registrar(self) -> ServiceSpec | None:
         """The service that provides the registrar, and with it the coordinator."""
-        return next((s for s in self.services() if REGISTRAR in s.provides), None)
+        return self._registrar

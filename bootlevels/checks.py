@@ -52,20 +52,24 @@ def wait_until_ready(
     timeout: float,
     stop: Event,
     tell: Callable[[str], None] = lambda _: None,
+    tries: int = 0,
 ) -> Look:
     """Look every ``interval`` seconds until it is ok, hopeless, or ``timeout`` is over.
 
     ``look`` is given its limit in seconds; ``tell`` gets every new detail. The answer is
-    the last look; when ``stop`` was set meanwhile it is not ok.
+    the last look, at most the one of number ``tries`` (0: any number); when ``stop`` was
+    set meanwhile it is not ok.
     """
     end = time.monotonic() + timeout
     said = ""
     trouble_since: float | None = None
+    looks = 0
     while True:
         left = max(end - time.monotonic(), 0.1)
         found = look(left)
+        looks += 1
         now = time.monotonic()
-        if found.ok or stop.is_set():
+        if found.ok or stop.is_set() or looks == tries:
             return found
         if found.patience is None:
             trouble_since = None
@@ -94,8 +98,8 @@ def look_at(kind: CheckKind, target: str, directory: Path, limit: float) -> Look
             return _look_amqp(target, directory, limit)
         case CheckKind.FILE:
             return _look_file(directory / target)
-        case CheckKind.RUN:
-            raise ValueError("a check with a program is run by its transport")
+        case CheckKind.RUN | CheckKind.POOL:
+            raise ValueError("programs and pools are not looked at from here")
 
 
 def _look_tcp(target: str, limit: float) -> Look:

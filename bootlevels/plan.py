@@ -197,8 +197,7 @@ class BootLevel:
 class LaunchPlan:
     """A whole plan, profile and given globals already applied.
 
-    ``directory`` is the plan file's own, absolute; ``clouds`` are the settings by name,
-    ``remapped`` the drivers that ``--cloud NAME=driver`` put in place of the plan's own.
+    ``directory`` is the plan file's own, absolute; ``clouds`` are the settings by name.
     """
 
     name: str
@@ -209,7 +208,6 @@ class LaunchPlan:
     profile: str = ""
     globals: dict[str, str] = field(default_factory=dict)
     clouds: dict[str, dict[str, str]] = field(default_factory=dict)
-    remapped: dict[str, str] = field(default_factory=dict)
 
     def services(self) -> Iterator[ServiceSpec]:
         """All services, lower levels first, in the order they were written."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def with_choices(
             found.problem(_COMMAND_LINE, what, key=name)
     clouds = remapped_clouds(plan.clouds, choices.remapped, found)
     globals_ = {**plan.globals, **chosen}
-    return replace(plan, globals=globals_, clouds=clouds, remapped=dict(choices.remapped)), chosen
+    return replace(plan, globals=globals_, clouds=clouds), chosen
 
 
 def remapped_clouds(
@@ -136,14 +136,3 @@ def _yaml_globals(text: str, shown: str, found: Findings) -> dict[str, tuple[str
         except ValueError as error:
             found.problem(place, str(error), key=name)
     return values
-
-
-def pairs_of(texts: Iterable[str], what: str) -> dict[str, str]:
-    """``NAME=VALUE`` texts as a dict. Raises ValueError saying what was wanted."""
-    pairs = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise ValueError(f"{what}, not '{text}'")
-        pairs[name] = value
-    return pairs

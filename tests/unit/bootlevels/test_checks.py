@@ -170,3 +170,15 @@ def test_a_stop_ends_the_waiting() -> None:
         return Look(ok=False, detail="no")
 
     assert not wait_until_ready(stopped, interval=60, timeout=600, stop=stop).ok
+
+
+def test_a_check_with_tries_is_given_up_after_so_many_looks() -> None:
+    looks: list[float] = []
+
+    def look(limit: float) -> Look:
+        looks.append(limit)
+        return Look(ok=False, detail="no")
+
+    found = wait_until_ready(look, interval=0.01, timeout=60, stop=Event(), tries=2)
+    assert not found.ok
+    assert len(looks) == 2

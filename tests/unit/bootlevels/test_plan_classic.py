@@ -312,7 +312,6 @@ def test_services_with_the_same_iaas_share_a_cloud_and_others_do_not(files: File
     where = {s.name: s.machine.cloud for s in plan.services() if s.machine}
     assert where == {"a": "default", "b": "default", "c": "x", "d": "x"}
     assert plan.clouds == {"default": {"driver": "in_memory"}, "x": {"driver": "process"}}
-    assert plan.remapped == {"default": "in_memory", "x": "process"}
 
 
 # ------------------------------------------------------------------ places

@@ -9,23 +9,19 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, select, update
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import NullPool
+from sqlalchemy import Connection, insert, select, update
 
 from agent.wire import MalformedMessage, from_wire, to_wire
 from bootlevels.boot_sequence import NEXT_STATES, ServiceState
 from bootlevels.machine_record import MachineLife, MachineRecord
 from bootlevels.plan import LaunchPlan
+from bootlevels.record_file import RecordProblem, record_engine, transaction
 from bootlevels.record_tables import (
     FORMAT,
     TABLES,
@@ -46,13 +42,12 @@ from bootlevels.record_tables import (
 from bootlevels.record_writer import GroupWriter, Key, Row
 from bootlevels.run_home import RECORD_NAME
 from bootlevels.transports.program import Started
-from coordinator.errors import EpuError, InvalidTransition
+from coordinator.errors import InvalidTransition
 
 __all__ = ["LaunchRecord", "Record", "RecordProblem", "RunRecord", "ServiceRecord"]
 
 
-class RecordProblem(EpuError):
-    """The record can't be read or written; the text says why."""
+_REPLACE = {name: insert(table).prefix_with("OR REPLACE") for name, table in TABLES.items()}
 
 
 class Record:
@@ -66,10 +61,12 @@ class Record:
     def __init__(self, directory: Path, *, writable: bool = False) -> None:
         self.path = directory / RECORD_NAME
         self._writable = writable
-        self._engine = _engine(self.path, writable)
+        self._engine = record_engine(self.path, writable)
         self._lock = threading.RLock()
         self._known: dict[str, ServiceRecord] | None = None
+        self._outputs: dict[str, dict[str, str]] | None = None
         self._machines: dict[str, MachineRecord] = {}
+        self._connection: Connection | None = None
         self._writer = GroupWriter(self._commit)
 
     @classmethod
@@ -90,8 +87,8 @@ class Record:
             os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         except OSError as error:
             raise RecordProblem(f"{unfinished} can't be written: {error.strerror}") from None
-        engine = _engine(unfinished, writable=True, wal=False)
-        with _transaction(engine, unfinished) as connection:
+        engine = record_engine(unfinished, writable=True, wal=False)
+        with transaction(engine, unfinished) as connection:
             metadata.create_all(connection)
             connection.exec_driver_sql(f"PRAGMA user_version={FORMAT}")
             row = _run_values(plan, given, remapped or {})
@@ -103,13 +100,15 @@ class Record:
     def close(self) -> None:
         """Write what is left and let go of the file."""
         self._writer.close()
+        if self._connection is not None:
+            self._connection.close()
         self._engine.dispose()
 
     # ---------------------------------------------------------------- reading
 
     def run(self) -> RunRecord:
         """The run itself. Raises RecordProblem when the file holds none."""
-        with self._lock, _transaction(self._engine, self.path) as connection:
+        with self._lock, transaction(self._engine, self.path) as connection:
             version = connection.exec_driver_sql("PRAGMA user_version").scalar()
             if version != FORMAT:
                 raise RecordProblem(
@@ -138,17 +137,21 @@ class Record:
         with self._lock:
             return self._services().get(name) or ServiceRecord(name=name)
 
-    def outputs(self) -> dict[str, dict[str, str]]:
-        """What the boot programs of all services gave, by service."""
+    def outputs(self) -> Mapping[str, Mapping[str, str]]:
+        """What the boot programs of all services gave, by service; the writer's is live."""
         with self._lock:
-            return {name: service.outputs for name, service in self._services().items()}
+            if self._known is None or self._outputs is None:
+                found = {name: one.outputs for name, one in self._services().items()}
+                self._outputs = found if self._writable else None
+                return found
+            return self._outputs
 
     def states(self) -> dict[str, ServiceState]:
         return {name: service.state for name, service in self.services().items()}
 
     def launches(self) -> list[LaunchRecord]:
         """Every launch of every service, oldest first."""
-        with self._lock, _transaction(self._engine, self.path) as connection:
+        with self._lock, transaction(self._engine, self.path) as connection:
             ordered = select(launches_table).order_by("launched_at", "service")
             rows = connection.execute(ordered).mappings().all()
         return [LaunchRecord(**row) for row in rows]
@@ -164,7 +167,7 @@ class Record:
         """Stored services; the writer reads them once."""
         if self._known is not None:
             return self._known
-        with _transaction(self._engine, self.path) as connection:
+        with transaction(self._engine, self.path) as connection:
             rows = connection.execute(select(services_table)).mappings().all()
         found = {row["name"]: service_of(row) for row in rows}
         if self._writable:
@@ -172,7 +175,7 @@ class Record:
         return found
 
     def _stored_machines(self) -> dict[str, MachineRecord]:
-        with _transaction(self._engine, self.path) as connection:
+        with transaction(self._engine, self.path) as connection:
             ordered = select(machines_table).order_by("intended_at", "launch_id")
             rows = connection.execute(ordered).mappings().all()
         return {row["launch_id"]: machine_of(dict(row)) for row in rows}
@@ -196,7 +199,7 @@ class Record:
 
     def _update_run(self, **values: Any) -> None:
         self._writer.flush()
-        with self._lock, _transaction(self._engine, self.path) as connection:
+        with self._lock, transaction(self._engine, self.path) as connection:
             connection.execute(update(run_table).values(**values))
 
     # ---------------------------------------------------------------- writing: services
@@ -283,6 +286,8 @@ class Record:
             self._may_write()
             service = replace(self.service(name), **values)
             self._services()[name] = service
+            if self._outputs is not None:
+                self._outputs[name] = service.outputs
             self._writer.put(("services", (name,)), service_row(service))
             if service.launches and values.keys() - {"running"}:
                 key = ("launches", (name, service.launches))
@@ -344,42 +349,11 @@ class Record:
         tables: dict[str, list[Row]] = {}
         for (table, _), row in rows.items():
             tables.setdefault(table, []).append(row)
-        with _transaction(self._engine, self.path) as connection:
+        if self._connection is None:  # kept: connecting costs more than writing
+            self._connection = self._engine.connect()
+        with transaction(self._engine, self.path, self._connection) as connection:
             for table, batch in tables.items():
-                statement = insert(TABLES[table]).prefix_with("OR REPLACE")
-                connection.execute(statement, list(batch))
-
-
-def _engine(path: Path, writable: bool, *, wal: bool = True) -> Engine:
-    connect = partial(_connection, path, "rw" if writable else "ro")
-    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
-
-    @event.listens_for(engine, "connect")
-    def _prepare(connection: sqlite3.Connection, _: Any) -> None:
-        if writable:
-            if wal:
-                connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-
-    return engine
-
-
-def _connection(path: Path, mode: str) -> sqlite3.Connection:
-    # A file that is missing must not come into being (with other people's rights).
-    quoted = str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-    return sqlite3.connect(
-        f"file:{quoted}?mode={mode}", uri=True, timeout=10, check_same_thread=False
-    )
-
-
-@contextmanager
-def _transaction(engine: Engine, path: Path) -> Iterator[Connection]:
-    try:
-        with engine.begin() as connection:
-            yield connection
-    except SQLAlchemyError as error:
-        what = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise RecordProblem(f"the record {path} can't be used: {what}") from None
+                connection.execute(_REPLACE[table], list(batch))
 
 
 def _run_values(

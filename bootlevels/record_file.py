@@ -1,0 +1,58 @@
+"""The file of a run's record: opening it, transactions on it, what goes wrong with it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from coordinator.errors import EpuError
+
+
+class RecordProblem(EpuError):
+    """The record can't be read or written; the text says why."""
+
+
+def record_engine(path: Path, writable: bool, *, wal: bool = True) -> Engine:
+    """Connections to the record at ``path``, which must exist."""
+    connect = partial(_connection, path, "rw" if writable else "ro")
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: sqlite3.Connection, _: Any) -> None:
+        if writable:
+            if wal:
+                connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+
+    return engine
+
+
+def _connection(path: Path, mode: str) -> sqlite3.Connection:
+    # A file that is missing must not come into being (with other people's rights).
+    quoted = str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    return sqlite3.connect(
+        f"file:{quoted}?mode={mode}", uri=True, timeout=10, check_same_thread=False
+    )
+
+
+@contextmanager
+def transaction(engine: Engine, path: Path, kept: Connection | None = None) -> Iterator[Connection]:
+    """A transaction on a connection of its own, or on ``kept``, which stays open."""
+    try:
+        if kept is None:
+            with engine.begin() as connection:
+                yield connection
+        else:
+            with kept.begin():
+                yield kept
+    except SQLAlchemyError as error:
+        what = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise RecordProblem(f"the record {path} can't be used: {what}") from None

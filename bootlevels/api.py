@@ -11,15 +11,18 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Event
 
 from bootlevels.attributes import Attributes, secrets_of
 from bootlevels.boot_sequence import ENDED_STATES, ServiceState, is_stopping
+from bootlevels.cloud_drivers import CloudDrivers
 from bootlevels.exits import EXIT_WORKERS_REMAIN
+from bootlevels.machine_facts import machine_facts
 from bootlevels.machine_record import MachineRecord
 from bootlevels.moments import Outcome, Watcher, silent
+from bootlevels.places import places_of
 from bootlevels.plan import LaunchPlan, ServiceKind, ServiceSpec
 from bootlevels.plan_choices import PlanChoices
 from bootlevels.plan_source import read_launch_plan
@@ -31,7 +34,6 @@ from bootlevels.run_store import RunIsTerminating, Wanted, store_run
 from bootlevels.runner import Runner
 from bootlevels.service_life import ServiceLife
 from bootlevels.service_steps import RunPlace, ServiceSteps, StepFailed
-from bootlevels.transports.local import LocalTransport
 from coordinator.errors import ConfigProblem, EpuError, NotFound, Problem, did_you_mean
 
 #: How often a repair replaces a broken service.
@@ -60,6 +62,8 @@ class Run:
         self.name = name
         self.home = home or epu_home()
         self.directory = self.home / "runs" / name
+        #: Drivers to use in place of those that the plan's clouds name.
+        self.drivers: CloudDrivers | None = None
 
     @classmethod
     def open(cls, name: str, home: Path | None = None) -> Run:
@@ -290,6 +294,7 @@ class Run:
             plan=self.plan,
             run=self.built_ins,
             outputs=record.outputs(),
+            machines=machine_facts(record.machines()),
             environment=self._environment,
         )
 
@@ -308,11 +313,13 @@ class Run:
         }
 
     def _steps(self, record: Record | None = None) -> ServiceSteps:
+        record = record or self._record
+        attributes = partial(self._attributes_of, record)
+        place = RunPlace(name=self.name, directory=self.directory, home=self.home)
         return ServiceSteps(
-            place=RunPlace(name=self.name, directory=self.directory, home=self.home),
-            plan_directory=self.plan.directory,
-            transport=LocalTransport(),
-            attributes=lambda: self._attributes_of(record or self._record),
+            place=place,
+            places=places_of(place, attributes, record, self.drivers),
+            attributes=attributes,
             secrets=self.secrets,
         )
 

@@ -7,7 +7,7 @@ Both plan readers call ``reference_problems``; keys of the problems are of the f
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
 
@@ -20,20 +20,21 @@ from bootlevels.attributes import (
     SERVICE_BUILT_INS,
     MalformedReference,
     Reference,
-    built_ins_of,
+    built_in_names,
     declared_texts,
     references,
 )
-from bootlevels.plan import CheckKind, LaunchPlan, Program, ServiceSpec
+from bootlevels.machine_facts import MACHINE_BUILT_INS
+from bootlevels.plan import CheckKind, LaunchPlan, Program, ServiceKind, ServiceSpec
 from coordinator.errors import Problem, did_you_mean
-
-#: What only a machine has.
-MACHINE_BUILT_INS = ("instance_id", "private_ip", "public_ip")
 
 
 class Phase(Enum):
-    """When a text is resolved: ``BOOT`` before the service's own outputs are known."""
+    """When a text is resolved: ``LAUNCH`` before the service's machine is known, ``BOOT``
+    before its own outputs are.
+    """
 
+    LAUNCH = "launch"
     BOOT = "boot"
     LATER = "later"
 
@@ -61,6 +62,24 @@ def uses_of(service: ServiceSpec) -> Iterator[Use]:
     yield from _program_uses(f"{here}.terminate", service.terminate, Phase.LATER)
     if service.pool:
         yield from _tree_uses(f"{here}.pool", service.pool.section)
+    yield from _place_uses(here, service)
+
+
+def _place_uses(here: str, service: ServiceSpec) -> Iterator[Use]:
+    """What says where the service is."""
+    if service.machine is not None:
+        for name, text in service.machine.settings.items():
+            yield Use(f"{here}.settings.{name}", text, Phase.LAUNCH)
+        for name, text in service.machine.variables.items():
+            yield Use(f"{here}.variables.{name}", text, Phase.LAUNCH)
+        yield Use(f"{here}.user_data", service.machine.user_data, Phase.LAUNCH)
+    if service.host:
+        yield Use(f"{here}.host", service.host, Phase.LAUNCH)
+    if service.ssh is not None:
+        for part in fields(service.ssh):
+            yield Use(f"{here}.ssh.{part.name}", getattr(service.ssh, part.name), Phase.LAUNCH)
+    if service.bootconf:
+        yield Use(f"{here}.bootconf", service.bootconf, Phase.BOOT)
 
 
 def _program_uses(key: str, program: Program | None, phase: Phase) -> Iterator[Use]:
@@ -238,12 +257,17 @@ class _Graph:
         self, key: str, reference: Reference, user: ServiceSpec, phase: Phase
     ) -> Problem | None:
         name = reference.name
-        if phase is Phase.BOOT and name in self._late[user.name]:
+        if phase is not Phase.LATER and name in self._late[user.name]:
             what = f"'{reference}' is known only after the boot program ran"
             return Problem(key=key, what=what)
-        if name in user.attributes or name in user.outputs or name in built_ins_of(user):
+        if name in user.attributes or name in user.outputs:
             return None
-        return _unknown_attribute(key, name, user)
+        if name not in built_in_names(user, self.plan):
+            return self._unknown_attribute(key, name, user)
+        is_machine = user.kind is ServiceKind.MACHINE
+        if phase is Phase.LAUNCH and is_machine and name in MACHINE_BUILT_INS:
+            return Problem(key=key, what=f"'{reference}' is known only after the launch")
+        return None
 
     def _other_problem(self, key: str, reference: Reference, user: ServiceSpec) -> Problem | None:
         here = self._levels[user.name]
@@ -263,18 +287,18 @@ class _Graph:
             )
         owner = self.plan.service(reference.owner)
         name = reference.name
-        if name in owner.attributes or name in owner.outputs or name in built_ins_of(owner):
+        if name in owner.attributes or name in owner.outputs:
             return None
-        return _unknown_attribute(key, name, owner)
+        if name in built_in_names(owner, self.plan):
+            return None
+        return self._unknown_attribute(key, name, owner)
 
-
-def _unknown_attribute(key: str, name: str, owner: ServiceSpec) -> Problem:
-    if name in MACHINE_BUILT_INS:
-        what = f"'{owner.name}' has no '{name}': it is not a machine"
-        return Problem(key=key, what=what, remedy="this version boots local and pool services only")
-    known = {*owner.attributes, *owner.outputs, *built_ins_of(owner)}
-    return Problem(
-        key=key,
-        what=f"'{owner.name}' has no attribute '{name}'",
-        remedy=did_you_mean(name, known),
-    )
+    def _unknown_attribute(self, key: str, name: str, owner: ServiceSpec) -> Problem:
+        if name in MACHINE_BUILT_INS:
+            return Problem(key=key, what=f"'{owner.name}' has no '{name}': it is not a machine")
+        known = {*owner.attributes, *owner.outputs, *built_in_names(owner, self.plan)}
+        return Problem(
+            key=key,
+            what=f"'{owner.name}' has no attribute '{name}'",
+            remedy=did_you_mean(name, known),
+        )

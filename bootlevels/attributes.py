@@ -15,11 +15,15 @@ declared value that is ``env:NAME`` as a whole is the variable NAME of the envir
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
+from bootlevels.machine_facts import MACHINE_BUILT_INS, Facts
 from bootlevels.plan import LaunchPlan, ServiceKind, ServiceSpec
 
 SELF = "."
@@ -28,12 +32,13 @@ RUN = ""
 
 #: Known for every run.
 RUN_BUILT_INS = ("run_name", "run_dir", "plan_dir", "python")
-#: Known for every service; machines will add ``instance_id`` and ``private_ip``.
+#: Known for every service that is somewhere; machines add MACHINE_BUILT_INS.
 SERVICE_BUILT_INS = ("name", "hostname")
 #: Longest text that references may grow to.
 MAX_LENGTH = 64_000
 
 ENVIRONMENT = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)\Z")
+_SEALED = re.compile(r"\0env:([A-Za-z_][A-Za-z0-9_]*)\0")
 _OPEN = re.compile(r"\$?\$\{")
 _INSIDE = re.compile(
     r"(?:(?P<owner>\.|[A-Za-z][A-Za-z0-9_-]*\.))?(?P<name>[A-Za-z_][A-Za-z0-9_-]*)\Z"
@@ -93,15 +98,34 @@ def split(text: str) -> tuple[str | Reference, ...]:
 
 def references(text: str) -> tuple[Reference, ...]:
     """Only the references of ``text``. Raises MalformedReference."""
+    if "${" not in text:
+        return ()
     return tuple(part for part in split(text) if isinstance(part, Reference))
 
 
 def built_ins_of(service: ServiceSpec) -> dict[str, str]:
-    """SERVICE_BUILT_INS that ``service`` has: a pool is on no one host."""
+    """SERVICE_BUILT_INS that ``service`` has by itself: a pool is on no one host."""
     built_ins = {"name": service.name}
     if service.kind is ServiceKind.LOCAL:
         built_ins["hostname"] = "localhost"
     return built_ins
+
+
+def built_in_names(service: ServiceSpec, plan: LaunchPlan) -> frozenset[str]:
+    """Every built-in that ``service`` has once it is booted.
+
+    What is on another's machine shares its names; a HOST's ``hostname`` is an attribute.
+    """
+    try:
+        home = plan.landlord(service)
+    except KeyError:  # reported where it is written
+        return frozenset({"name", *MACHINE_BUILT_INS})
+    names = {"name"}
+    if home.kind is ServiceKind.MACHINE:
+        names |= set(MACHINE_BUILT_INS)
+    elif home.kind in (ServiceKind.LOCAL, ServiceKind.HOST):
+        names.add("hostname")
+    return frozenset(names)
 
 
 @dataclass
@@ -109,13 +133,15 @@ class Attributes:
     """Values of one plan in one run.
 
     ``run``: the values of RUN_BUILT_INS; ``outputs``: by service, what boot programs
-    gave; ``environment``: for ``env:NAME``.
+    gave; ``environment``: for ``env:NAME``; ``machines``: by service, what is known of its
+    machine (``machine_facts``).
     """
 
     plan: LaunchPlan
     run: Mapping[str, str]
     outputs: Mapping[str, Mapping[str, str]]
     environment: Mapping[str, str]
+    machines: Facts = field(default_factory=dict)
     _open: list[tuple[str, str]] = field(default_factory=list, init=False)
 
     def expand(self, text: str, service: ServiceSpec | None = None) -> str:
@@ -150,7 +176,8 @@ class Attributes:
         """Every attribute of service ``name`` that has a value now."""
         service = self.plan.service(name)
         known: dict[str, str] = {}
-        names = {*built_ins_of(service), *service.attributes, *self.outputs.get(name, {})}
+        names = {*built_in_names(service, self.plan), *service.attributes}
+        names |= self.outputs.get(name, {}).keys()
         for attribute in sorted(names):
             try:
                 known[attribute] = self.value(Reference(SELF, attribute), service)
@@ -179,15 +206,26 @@ class Attributes:
             raise Unresolved(f"'{reference}' has a meaning only inside a service")
         outputs = self.outputs.get(owner.name, {})
         if reference.name in outputs:
-            return outputs[reference.name]
+            return unsealed(outputs[reference.name], self.environment)
         if reference.name in owner.attributes:
             return self._nested(reference, owner.attributes[reference.name], owner)
-        built_ins = built_ins_of(owner)
-        if reference.name in built_ins:
-            return built_ins[reference.name]
+        if (built_in := self._built_in(owner, reference.name)) is not None:
+            return built_in
         if reference.name in owner.outputs:
             raise Unresolved(f"'{owner.name}' did not provide its output '{reference.name}'")
         raise Unresolved(f"'{owner.name}' has no attribute '{reference.name}'")
+
+    def _built_in(self, owner: ServiceSpec, name: str) -> str | None:
+        if name != "name" and owner.kind is ServiceKind.RESIDENT and name in MACHINE_BUILT_INS:
+            return self.value(Reference(SELF, name), self.plan.landlord(owner))
+        if name in built_ins_of(owner):
+            return built_ins_of(owner)[name]
+        if owner.kind is ServiceKind.MACHINE and name in MACHINE_BUILT_INS:
+            found = self.machines.get(owner.name, {}).get(name)
+            if found is None:
+                raise Unresolved(f"the machine of '{owner.name}' has no '{name}' yet")
+            return found
+        return None
 
     def _nested(self, reference: Reference, text: str, owner: ServiceSpec | None) -> str:
         key = (owner.name if owner else GLOBAL, reference.name)
@@ -211,19 +249,49 @@ def declared_texts(plan: LaunchPlan) -> Iterator[tuple[str, str]]:
         here = f"services.{service.name}"
         for name, text in service.attributes.items():
             yield f"{here}.attributes.{name}", text
-        for part, program in (("boot", service.boot), ("terminate", service.terminate)):
-            for name, text in (program.environment if program else {}).items():
+        for part, program in service.programs:
+            for name, text in program.environment.items():
                 yield f"{here}.{part}.environment.{name}", text
+        if service.machine is not None:
+            for name, text in service.machine.settings.items():
+                yield f"{here}.settings.{name}", text
+            for name, text in service.machine.variables.items():
+                yield f"{here}.variables.{name}", text
 
 
 def secrets_of(plan: LaunchPlan, environment: Mapping[str, str]) -> frozenset[str]:
-    """The values that came in as ``env:NAME``: what ``masked`` hides.
+    """The values that came in as ``env:NAME``, and what they look like inside JSON, URLs and
+    shell words: what ``masked`` hides.
 
     Values shorter than four characters protect nothing and would garble every line.
     """
+    found: set[str] = set()
+    for value in named_secrets(plan, environment).values():
+        found |= {value, quote(value, safe=""), json.dumps(value)[1:-1], shlex.quote(value)[1:-1]}
+        # Output is shown by lines; a key that has several is hidden in each.
+        found |= {line for line in value.splitlines() if len(line) >= 8}
+    return frozenset(each for each in found if len(each) >= 4)
+
+
+def named_secrets(plan: LaunchPlan, environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that the plan takes from the environment, with the values to hide."""
     names = (ENVIRONMENT.match(text) for _, text in declared_texts(plan))
-    values = {environment.get(found[1], "") for found in names if found}
-    return frozenset(value for value in values if len(value) >= 4)
+    values = {found[1]: environment.get(found[1], "") for found in names if found}
+    return {name: value for name, value in values.items() if len(value) >= 4}
+
+
+def sealed(text: str, secrets: Mapping[str, str]) -> str:
+    """``text`` with every secret replaced by its variable's name, to be stored."""
+    for name, value in sorted(secrets.items(), key=lambda each: len(each[1]), reverse=True):
+        text = text.replace(value, f"\0env:{name}\0")
+    return text
+
+
+def unsealed(text: str, environment: Mapping[str, str]) -> str:
+    """What ``sealed`` was given; a secret that the environment has no more is masked."""
+    if "\0" not in text:
+        return text
+    return _SEALED.sub(lambda found: environment.get(found[1], "***"), text)
 
 
 def masked(text: str, secrets: frozenset[str]) -> str:

@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bootlevels.attribute_graph import MACHINE_BUILT_INS
 from bootlevels.attributes import SERVICE_BUILT_INS
 from bootlevels.bootconf import template_keys
 from bootlevels.classic_ini import Findings, read_text
+from bootlevels.machine_facts import MACHINE_BUILT_INS
 from bootlevels.plan import LaunchPlan, ServiceSpec
 from coordinator.errors import Problem, did_you_mean
 
@@ -30,6 +30,10 @@ def bootconf_problems(
         if not service.bootconf or service.name in unsure:
             continue
         path = os.path.join(plan.directory, service.bootconf)
+        if not os.path.isfile(path):
+            key, what = f"services.{service.name}.bootconf", f"there is no file '{shown(path)}'"
+            found.problems.append(Problem(key=key, what=what))
+            continue
         if path not in templates:
             templates[path] = _variables_of(path, shown(path), found)
         found.problems += _missing(service, templates[path])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from bootlevels.attribute_graph import MACHINE_BUILT_INS, uses_of
+from bootlevels.attribute_graph import uses_of
 from bootlevels.attributes import (
     GLOBAL,
     RUN,
@@ -19,6 +19,7 @@ from bootlevels.attributes import (
     MalformedReference,
     references,
 )
+from bootlevels.machine_facts import MACHINE_BUILT_INS
 from bootlevels.plan import LaunchPlan, ServiceSpec
 from coordinator.errors import Problem, did_you_mean
 

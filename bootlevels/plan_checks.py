@@ -6,15 +6,14 @@ be a way to the coordinator. Keys of the problems are ``services.<name>.<key>``.
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bootlevels.attribute_graph import uses_of
 from bootlevels.attributes import Attributes, MalformedReference, Unresolved
-from bootlevels.plan import LaunchPlan, Program, ServiceSpec
+from bootlevels.place_checks import place_problems
+from bootlevels.plan import LaunchPlan, ServiceSpec
 from coordinator.errors import ConfigProblem, Problem, did_you_mean
 from coordinator.plugins import find_plugin
 from coordinator.pool_spec import parse_pool
@@ -35,7 +34,7 @@ def plan_problems(
         if service.name in unsure:
             continue
         problems += _registrar_problems(plan, service, unsure)
-        problems += _program_problems(service, known)
+        problems += place_problems(plan, service, known, unsure)
         if service.pool:
             problems += _pool_problems(plan, service, known)
     return problems
@@ -71,39 +70,6 @@ def _registrar_problems(
             what="no coordinator below it that could keep the pool",
             remedy="a service of a lower level has provides: [registrar]",
         )
-
-
-def _program_problems(service: ServiceSpec, known: Attributes) -> Iterator[Problem]:
-    named: list[tuple[str, Program | None]] = [
-        ("boot", service.boot),
-        ("terminate", service.terminate),
-        *((f"ready[{at}]", check.program) for at, check in enumerate(service.ready)),
-    ]
-    for part, program in named:
-        if program is None:
-            continue
-        try:
-            first = known.expand(program.words[0], service)
-        except (Unresolved, MalformedReference):
-            continue  # known at boot only, or reported already
-        if program.staged:  # it becomes executable where it is copied to
-            is_there = os.path.isfile(os.path.join(known.plan.directory, first))
-        else:
-            is_there = find_program(first, known.plan.directory) is not None
-        if not is_there:
-            yield Problem(
-                key=f"services.{service.name}.{part}.run",
-                what=f"there is no program '{first}'",
-                remedy="a name on PATH, or a path relative to the plan",
-            )
-
-
-def find_program(word: str, directory: str) -> str | None:
-    """The path of program ``word``: relative paths are from ``directory``, names from PATH."""
-    if "/" not in word:
-        return shutil.which(word)
-    path = os.path.join(directory, word)
-    return path if os.path.isfile(path) and os.access(path, os.X_OK) else None
 
 
 def _pool_problems(plan: LaunchPlan, service: ServiceSpec, known: Attributes) -> Iterator[Problem]:

@@ -161,5 +161,5 @@ class Runner:
         left = {n: s.running for n, s in record.services().items() if s.running}
         for name, running in left.items():
             if running is not None:
-                self.life.steps.transport.end_leftover(running)
+                self.life.steps.end_leftover(name, running)
                 record.program_ended(name)

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cached_property
 from threading import Event
 
 from bootlevels.attributes import Attributes, MalformedReference, Unresolved, masked
-from bootlevels.bootout import BadBootout, read_bootout
-from bootlevels.checks import Look, look_at, wait_until_ready
-from bootlevels.plan import Program, ReadyCheck, ServiceSpec
-from bootlevels.plan_checks import find_program
+from bootlevels.checks import LOOK_LIMIT, Look, look_at, wait_until_ready
+from bootlevels.machine_record import MachineRecord
+from bootlevels.places import Places
+from bootlevels.plan import CheckKind, PoolCheck, Program, ReadyCheck, ServiceKind, ServiceSpec
 from bootlevels.pool_gateway import CoordinatorProblem, PoolGateway
-from bootlevels.transports.program import ProgramEnd, ProgramRun, Started, Transport
+from bootlevels.program_steps import ProgramSteps, ended
+from bootlevels.run_place import RunPlace, StepFailed
+from bootlevels.transports.program import Started
+
+__all__ = ["RunPlace", "ServiceSteps", "StepFailed"]
 
 #: Seconds between two looks at a pool.
 POOL_INTERVAL = 0.5
@@ -25,89 +29,48 @@ POOL_INTERVAL = 0.5
 Tell = Callable[[str], None]
 
 
-class StepFailed(Exception):
-    """A step did not succeed; ``tail`` are a program's last lines, secrets masked."""
-
-    def __init__(
-        self,
-        text: str,
-        *,
-        tail: tuple[str, ...] = (),
-        unreachable: bool = False,
-        interrupted: bool = False,
-    ) -> None:
-        self.tail = tail
-        self.unreachable = unreachable
-        self.interrupted = interrupted
-        super().__init__(text)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunPlace:
-    """Where a run lives, and what its programs are told. ``home`` is EPU_HOME."""
-
-    name: str
-    directory: Path
-    home: Path
-
-    def log(self, service: str) -> Path:
-        return self.directory / "logs" / f"{service}.log"
-
-    def bootout(self, service: str) -> Path:
-        return self.directory / "bootout" / f"{service}.json"
-
-    def environment(self, service: str) -> dict[str, str]:
-        return {
-            "EPU_HOME": str(self.home),
-            "EPU_RUN": self.name,
-            "EPU_RUN_DIR": str(self.directory),
-            "EPU_SERVICE": service,
-            "EPU_BOOTOUT": str(self.bootout(service)),
-        }
-
-
 @dataclass(frozen=True, kw_only=True)
 class ServiceSteps:
     """``attributes`` resolves with the outputs known when it is called."""
 
     place: RunPlace
-    plan_directory: str
-    transport: Transport
+    places: Places
     attributes: Callable[[], Attributes]
     secrets: frozenset[str] = field(default_factory=frozenset, repr=False)
+
+    @cached_property
+    def programs(self) -> ProgramSteps:
+        """The way to the programs of the services."""
+        return ProgramSteps(
+            place=self.place,
+            places=self.places,
+            attributes=self.attributes,
+            secrets=self.secrets,
+        )
+
+    def request(self, service: ServiceSpec, stop: Event | None = None) -> None:
+        """Have the machine of ``service`` asked for before its turn; again is harmless."""
+        if service.machine is not None:
+            self.places.request(service, stop or Event())
 
     def boot(
         self,
         service: ServiceSpec,
         stop: Event,
         on_started: Callable[[Started], None],
+        tell: Tell = lambda _: None,
     ) -> dict[str, str]:
-        """Run the boot program, or hand the pool over. Its outputs."""
+        """Launch its machine, run its boot program, or hand its pool over. Its outputs.
+
+        Secrets that came from the environment are sealed in them (``attributes.sealed``).
+        """
         if service.pool:
             self._hand_over(service)
+        if service.machine is not None:
+            self.places.ensure(service, stop, lambda text: tell(self._masked(text)))
         if service.boot is None:
             return {}
-        bootout = self.place.bootout(service.name)
-        try:
-            bootout.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            bootout.unlink(missing_ok=True)
-        except OSError as error:
-            raise StepFailed(f"{bootout} can't be prepared: {error.strerror}") from None
-        end = self._run(service, "boot", service.boot, stop, on_started)
-        self._must_be_ok(end, "the boot program", service.boot.timeout)
-        try:
-            outputs = read_bootout(bootout)
-        except BadBootout as problem:
-            raise StepFailed(str(problem), tail=self._shown(end)) from None
-        missing = [
-            name
-            for name in service.outputs
-            if name not in outputs and name not in service.attributes
-        ]
-        if missing:
-            text = f"the boot program did not give the output {', '.join(missing)}"
-            raise StepFailed(f"{text} (EPU_BOOTOUT)", tail=self._shown(end))
-        return outputs
+        return self.programs.boot(service, stop, on_started)
 
     def verify(
         self,
@@ -118,6 +81,9 @@ class ServiceSteps:
     ) -> str:
         """Wait until every check passes; the last one's finding, or ``no check``."""
         found = "no check"
+        if service.machine is not None:
+            last = self.places.look(service)
+            found = self._verified(last, stop, "its machine does not run")
         for check in service.ready:
             last = wait_until_ready(
                 lambda limit, check=check: self._look(service, check, limit, stop, on_started),  # type: ignore[misc]
@@ -125,8 +91,10 @@ class ServiceSteps:
                 timeout=check.timeout,
                 stop=stop,
                 tell=lambda text: tell(self._masked(text)),
+                tries=check.tries,
             )
-            found = self._verified(last, stop, f"not ready after {check.timeout:g} s")
+            after = f"{check.tries} tries" if check.tries else f"{check.timeout:g} s"
+            found = self._verified(last, stop, f"not ready after {after}")
         if service.pool:
             pool = service.pool
             with self._gateway() as gateway:
@@ -143,7 +111,9 @@ class ServiceSteps:
     def look(self, service: ServiceSpec, limit: float, stop: Event) -> Look:
         """One look at everything of ``service``, changing nothing (no log either)."""
         found = Look(ok=True, detail="no check")
-        for check in service.ready:
+        if service.machine is not None:
+            found = self.places.look(service)
+        for check in service.ready if found.ok else ():
             found = self._look(service, check, limit, stop, lambda _: None, keep_log=False)
             if not found.ok:
                 break
@@ -161,13 +131,64 @@ class ServiceSteps:
         )
 
     def terminate(
-        self, service: ServiceSpec, stop: Event, on_started: Callable[[Started], None]
+        self,
+        service: ServiceSpec,
+        stop: Event,
+        on_started: Callable[[Started], None],
+        lost: bool = False,
     ) -> None:
-        """Run the terminate program; a service without one has nothing to end."""
-        if service.terminate is None:
-            return
-        end = self._run(service, "terminate", service.terminate, stop, on_started)
-        self._must_be_ok(end, "the terminate program", service.terminate.timeout)
+        """Run the terminate program, then end the machine; a service may have neither.
+
+        ``lost``: it is broken, so its terminate program may fail. The program of a machine
+        that is gone is not run.
+        """
+        if service.terminate is not None and self._can_run(service):
+            try:
+                end = self.programs.run(service, "terminate", service.terminate, stop, on_started)
+                timeout = service.terminate.timeout
+                self.programs.must_be_ok(end, "the terminate program", timeout)
+            except StepFailed as problem:
+                if problem.interrupted or not lost:
+                    raise
+        if service.machine is not None:
+            self.places.end(service, stop)
+
+    def _can_run(self, service: ServiceSpec) -> bool:
+        """Whether there is a place for a program: not when its machine is certainly gone."""
+        if not self.places.is_launched(service):
+            return True
+        found = self.places.look(service)
+        return found.ok or found.unreachable
+
+    def kill(self, machine: MachineRecord, stop: Event) -> None:
+        """End one machine, whatever service it is for."""
+        self.places.kill(machine, stop)
+
+    def end_leftover(self, name: str, started: Started) -> bool:
+        """End what an earlier boot tool started for service ``name`` and left; True if any."""
+        try:
+            service = self.attributes().plan.service(name)
+            return self.places.transport(service).end_leftover(started)
+        except (KeyError, StepFailed):
+            return self.places.local.end_leftover(started)
+
+    def remove_pool(self, service: ServiceSpec, stop: Event) -> None:
+        """Have all workers of the pool drained, then take it back from the coordinator."""
+        assert service.pool is not None
+        limit = service.pool.timeout
+        try:
+            with self._gateway() as gateway:
+                gateway.shrink_pool(service.name)
+                last = wait_until_ready(
+                    lambda _: gateway.look_gone(service.name),
+                    interval=POOL_INTERVAL,
+                    timeout=limit,
+                    stop=stop,
+                )
+                self._verified(last, stop, f"not drained after {limit:g} s")
+                gateway.remove_pool(service.name)
+        except CoordinatorProblem as problem:
+            raise StepFailed(str(problem), unreachable=problem.unreachable) from None
 
     def live_nodes(self) -> list[str]:
         """Nodes of the run's pools. Raises StepFailed when the provisioner can't be asked."""
@@ -215,53 +236,36 @@ class ServiceSteps:
         keep_log: bool = True,
     ) -> Look:
         try:
-            if check.program is None:
+            program = check.program
+            if program is None:
                 target = self.attributes().expand(check.target, service)
-                return look_at(check.kind, target, self.place.directory, limit)
-            end = self._run(service, "ready", check.program, stop, on_started, limit, keep_log)
-        except (Unresolved, MalformedReference, StepFailed) as problem:
-            return Look(ok=False, detail=str(problem), patience=0)
-        last = f": {end.tail[-1]}" if end.tail and not end.ok else ""
-        return Look(ok=end.ok, detail=f"{_ended(end, 'the check')}{last}", tail=end.tail)
-
-    def _run(
-        self,
-        service: ServiceSpec,
-        step: str,
-        program: Program,
-        stop: Event,
-        on_started: Callable[[Started], None],
-        limit: float | None = None,
-        keep_log: bool = True,
-    ) -> ProgramEnd:
-        attributes = self.attributes()
-        try:
-            words = tuple(attributes.expand(word, service) for word in program.words)
-            own = {k: attributes.declared(v, service) for k, v in program.environment.items()}
+                if check.kind is CheckKind.POOL:
+                    with self._gateway() as gateway:
+                        return gateway.look(target, PoolCheck.STABLE)
+                if check.kind is not CheckKind.FILE or self._is_here(service):
+                    return look_at(check.kind, target, self.place.directory, limit)
+                program = Program(words=("test", "-e", target), timeout=LOOK_LIMIT)
+            end = self.programs.run(service, "ready", program, stop, on_started, limit, keep_log)
         except (Unresolved, MalformedReference) as problem:
-            raise StepFailed(str(problem)) from None
-        path = find_program(words[0], self.plan_directory)
-        if path is None:
-            raise StepFailed(f"there is no program '{self._masked(words[0])}'")
-        request = ProgramRun(
-            service=service.name,
-            step=step,
-            words=(path, *words[1:]),
-            timeout=program.timeout if limit is None else min(program.timeout, limit),
-            directory=self.place.directory,
-            environment={**own, **self.place.environment(service.name)},
-            log=self.place.log(service.name) if keep_log else None,
+            return Look(ok=False, detail=str(problem), patience=0)
+        except StepFailed as problem:
+            patience = None if problem.unreachable else 0
+            return Look(
+                ok=False, detail=str(problem), patience=patience, unreachable=problem.unreachable
+            )
+        last = f": {end.tail[-1]}" if end.tail and not end.ok else ""
+        return Look(
+            ok=end.ok,
+            detail=f"{ended(end, 'the check')}{last}",
+            tail=end.tail,
+            unreachable=end.unreachable,
         )
-        return self.transport.run(request, stop, on_started)
 
-    def _must_be_ok(self, end: ProgramEnd, what: str, timeout: float) -> None:
-        if end.interrupted:
-            raise StepFailed("interrupted", interrupted=True)
-        if end.timed_out:
-            text = f"{what} did not end within {timeout:g} s and was ended"
-            raise StepFailed(text, tail=self._shown(end))
-        if not end.ok:
-            raise StepFailed(_ended(end, what), tail=self._shown(end))
+    def _is_here(self, service: ServiceSpec) -> bool:
+        """Whether files of ``service`` are files of this machine."""
+        if service.kind in (ServiceKind.ATTRIBUTES, ServiceKind.POOL):
+            return True
+        return self.places.is_local(service)
 
     def _verified(self, last: Look, stop: Event, why: str) -> str:
         if last.ok:
@@ -276,18 +280,5 @@ class ServiceSteps:
         )
         raise StepFailed(text, tail=tail, unreachable=last.unreachable)
 
-    def _shown(self, end: ProgramEnd) -> tuple[str, ...]:
-        return tuple(self._masked(line) for line in end.tail)
-
     def _masked(self, text: str) -> str:
         return masked(text, self.secrets)
-
-
-def _ended(end: ProgramEnd, what: str) -> str:
-    if end.problem:
-        return f"{what} {end.problem}"
-    if end.exit_code is None:
-        return f"{what} did not end in time"
-    if end.exit_code < 0:
-        return f"{what} was ended by signal {-end.exit_code}"
-    return f"{what} ended with exit code {end.exit_code}"

@@ -113,6 +113,11 @@ class Limit:
         """A limit of its own, for work that is done even when told to stop."""
         return cls(time.monotonic() + seconds, Event())
 
+    @classmethod
+    def within(cls, deadline: float, seconds: float) -> Limit:
+        """At most ``seconds``, and not beyond ``deadline``."""
+        return cls(min(deadline, time.monotonic() + seconds), Event())
+
     def left(self) -> float:
         """Seconds left. Raises CutShort when there are none, or when told to stop."""
         if self.stop.is_set():

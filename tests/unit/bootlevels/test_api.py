@@ -350,7 +350,8 @@ def test_secrets_stay_out_of_failures_and_the_record(
         """)
     )
     (failure,) = run.boot().failures
-    assert failure.tail == ("pw is ***",)
+    assert failure.tail == ("pw is **********",)
+    assert "hunter2222" not in (run.directory / "logs" / "a.log").read_text()
     for path in run.directory.glob("run.db*"):
         assert b"hunter2222" not in path.read_bytes()
     monkeypatch.delenv("MY_PW")

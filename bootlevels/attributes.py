@@ -25,6 +25,7 @@ from urllib.parse import quote
 
 from bootlevels.machine_facts import MACHINE_BUILT_INS, Facts
 from bootlevels.plan import LaunchPlan, ServiceKind, ServiceSpec
+from bootlevels.secret_keys import is_secret_key
 
 SELF = "."
 GLOBAL = "global"
@@ -260,13 +261,13 @@ def declared_texts(plan: LaunchPlan) -> Iterator[tuple[str, str]]:
 
 
 def secrets_of(plan: LaunchPlan, environment: Mapping[str, str]) -> frozenset[str]:
-    """The values that came in as ``env:NAME``, and what they look like inside JSON, URLs and
-    shell words: what ``masked`` hides.
+    """The values that came in as ``env:NAME``, or in clear under a name like ``password``, and
+    what they look like inside JSON, URLs and shell words: what ``masked`` hides.
 
     Values shorter than four characters protect nothing and would garble every line.
     """
     found: set[str] = set()
-    for value in named_secrets(plan, environment).values():
+    for value in (*named_secrets(plan, environment).values(), *_literal_secrets(plan)):
         found |= {value, quote(value, safe=""), json.dumps(value)[1:-1], shlex.quote(value)[1:-1]}
         # Output is shown by lines; a key that has several is hidden in each.
         found |= {line for line in value.splitlines() if len(line) >= 8}
@@ -278,6 +279,12 @@ def named_secrets(plan: LaunchPlan, environment: Mapping[str, str]) -> dict[str,
     names = (ENVIRONMENT.match(text) for _, text in declared_texts(plan))
     values = {found[1]: environment.get(found[1], "") for found in names if found}
     return {name: value for name, value in values.items() if len(value) >= 4}
+
+
+def _literal_secrets(plan: LaunchPlan) -> set[str]:
+    """Values that stand in the plan in clear under a name that says they are secrets."""
+    texts = {text for key, text in declared_texts(plan) if is_secret_key(key.rpartition(".")[2])}
+    return {text for text in texts if "${" not in text and not ENVIRONMENT.match(text)}
 
 
 def sealed(text: str, secrets: Mapping[str, str]) -> str:

@@ -272,9 +272,11 @@ class ServiceReader:
 
     def _ssh(self, settings: Settings, by_ssh: bool) -> SshAccess:
         """How the machine is reached; its key must exist only where ssh is really used."""
-        key = settings.path("localsshkeypath", self.directory)
         if by_ssh:
             key = self._file("localsshkeypath", settings)
+        else:  # an old key that is no more is not needed then
+            key = settings.path("localsshkeypath", self.directory)
+            key = key if os.path.isfile(key) else ""
         return SshAccess(
             user=_as_text(settings.now("ssh_username")),
             scp_user=_as_text(settings.now("scp_username")),

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from bootlevels.classic_ini import Findings, Section
 from bootlevels.classic_keys import environment_name
+from bootlevels.secret_keys import is_secret_key
 from bootlevels.yaml_text import Text, shown_key
 from coordinator.errors import Problem
 
 _OTHERS = stat.S_IRGRP | stat.S_IROTH
-_SECRET_KEY = re.compile(
-    r"(?:^|[_.-])(?:password|passwd|secret|token|passphrase|private_key|secret_key)(?:$|[_.-])"
-    r"|secret$|password$",
-    re.IGNORECASE,
-)
 #: Of these sections, any value may be a secret; elsewhere words like "token" mean other things.
 _SECTIONS = ("globals", "clouds", "attributes", "environment", "variables")
-
-
-def is_secret_key(key: str) -> bool:
-    """Whether a value called ``key`` is one that others should not see."""
-    return _SECRET_KEY.search(key) is not None
 
 
 def others_read(path: Path) -> bool:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from bootlevels.attribute_graph import reference_problems
 from bootlevels.attributes import GLOBAL
+from bootlevels.bootconf_check import bootconf_problems
 from bootlevels.classic_ini import Findings
 from bootlevels.plan import BootLevel, LaunchPlan, ServiceKind, ServiceSpec
 from bootlevels.plan_checks import plan_problems
@@ -115,6 +116,7 @@ def _reading(
         unsure = frozenset(reader.unsure)
         graph = reference_problems(plan, choices.environment, unsure)
         more = plan_problems(plan, choices.environment or {}, unsure)
+        more += bootconf_problems(plan, lambda path: path, unsure)
         found.problems += [reader.located(problem) for problem in [*graph, *more]]
     if found.problems or plan is None:
         raise ConfigProblem(sorted(dict.fromkeys(found.problems), key=_line))

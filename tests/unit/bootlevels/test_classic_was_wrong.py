@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bootlevels.attributes import Attributes
+from bootlevels.attributes import Attributes, masked, secrets_of
 from bootlevels.plan import ServiceKind
 from bootlevels.plan_choices import PlanChoices, PlanReading
 from bootlevels.plan_classic import read_classic_plan
@@ -128,3 +128,9 @@ def test_a_later_deps_file_really_overrides(tmp_path: Path) -> None:
     files = {**up("deps9: x.ini\ndeps10: y.ini"), "x.ini": "[deps]\na: nine\n"}
     plan = read(tmp_path, {**files, "y.ini": "[deps]\na: ten\n"}).plan
     assert plan.service("up").attributes["a"] == "nine"  # "deps10" is before "deps9"
+
+
+def test_a_secret_in_clear_is_masked_as_one_of_the_environment(tmp_path: Path) -> None:
+    files = {**up("deps: up.ini"), "up.ini": "[deps]\ndb_password: hunter22\nport: 5432\n"}
+    secrets = secrets_of(read(tmp_path, files).plan, {})
+    assert masked("hunter22 at 5432", secrets) == "*** at 5432"

@@ -164,3 +164,20 @@ def test_global_files_are_yaml_or_ini_and_rank_below_the_command_line(tmp_path: 
     )
     assert reading.plan.globals == {"a": "one", "b": "two", "c": "given", "d": "stored"}
     assert reading.given == reading.plan.globals
+
+
+@pytest.mark.parametrize(
+    ("template", "sentence"),
+    [
+        ("port: $prot", "c.yml:1: services.a.bootconf: 'a' has no attribute 'prot' (did you mean"),
+        ("\nprice: 5 $\n", "c.yml:2: a '$' that is neither"),
+        (None, "services.a.bootconf: there is no file"),
+    ],
+)
+def test_keys_of_a_template_are_checked_before_the_boot(
+    template: str | None, sentence: str, tmp_path: Path
+) -> None:
+    service = "{local: true, boot: {run: 'true'}, bootconf: c.yml, attributes: {port: 1}}"
+    files = {"plan.yaml": f"plan: p\nlevels: [{{services: {{a: {service}}}}}]\n"}
+    (said,) = problems(tmp_path, files | ({"c.yml": template} if template else {}))
+    assert sentence in said

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -268,7 +267,8 @@ def secrets_of(plan: LaunchPlan, environment: Mapping[str, str]) -> frozenset[st
     """
     found: set[str] = set()
     for value in (*named_secrets(plan, environment).values(), *_literal_secrets(plan)):
-        found |= {value, quote(value, safe=""), json.dumps(value)[1:-1], shlex.quote(value)[1:-1]}
+        found |= {value, quote(value, safe=""), json.dumps(value)[1:-1]}
+        found |= {value.replace("'", quoted) for quoted in ("'\"'\"'", "'\\''")}
         # Output is shown by lines; a key that has several is hidden in each.
         found |= {line for line in value.splitlines() if len(line) >= 8}
     return frozenset(each for each in found if len(each) >= 4)

@@ -16,13 +16,11 @@ from pathlib import Path
 
 from bootlevels.attribute_graph import reference_problems
 from bootlevels.bootconf_check import bootconf_problems
-from bootlevels.classic_clouds import UnknownIaas, cloud_settings
+from bootlevels.classic_clouds import CLOUD, ClassicClouds
 from bootlevels.classic_ini import Entry, Findings, Section, read_ini
 from bootlevels.classic_keys import (
-    IAAS_KEYS,
     Rank,
     Settings,
-    environment_name,
     lexical_path,
     report_unknown_keys,
 )
@@ -35,9 +33,7 @@ from bootlevels.plan_secrets import warn_of_classic_secrets
 from bootlevels.plan_values import replicas_of
 from coordinator.errors import ConfigProblem, Problem, did_you_mean
 
-#: The cloud of services that name none.
-DEFAULT_CLOUD = "default"
-SERVICE, CLOUD = "svc-", "cloud-"
+SERVICE = "svc-"
 MAX_SERVICES = 10_000
 
 _LEVEL = re.compile(r"level([0-9]{1,6})\Z")
@@ -76,8 +72,6 @@ class _Reader:
     found: Findings = field(default_factory=Findings)
     services: dict[str, ServiceReading] = field(default_factory=dict)
     unsure: set[str] = field(default_factory=set)
-    _clouds: dict[str, dict[str, str]] = field(default_factory=dict)
-    _by_settings: dict[tuple[str, ...], str] = field(default_factory=dict)
     _deps: dict[str, dict[str, Entry]] = field(default_factory=dict)
     _global_places: dict[str, str] = field(default_factory=dict)
 
@@ -104,20 +98,19 @@ class _Reader:
             return None
         self._report_sections(top)
         self._defaults = self._entries(top, "defaults")
-        self._cloud_entries = {
-            name[len(CLOUD) :]: section.entries
-            for name, section in top.items()
-            if name.startswith(CLOUD)
-        }
+        self._clouds = ClassicClouds(
+            sections={n[len(CLOUD) :]: s for n, s in top.items() if n.startswith(CLOUD)},
+            defaults=self._defaults,
+            remapped=self.choices.remapped,
+            environment=self._environment,
+            found=self.found,
+        )
         levels = self._levels(top)
         if levels is None:
             return None
         globals_ = top.get("globals")
         entries = globals_.entries if globals_ else {}
         self._global_places = {name: entry.place for name, entry in entries.items()}
-        for name in self._cloud_entries:
-            if name not in self._clouds:
-                self._add_cloud(name)
         return LaunchPlan(
             name=_plan_name(self._top_path),
             directory=self._directory,
@@ -126,7 +119,7 @@ class _Reader:
                 name: classic_global(entry.value, entry.place, name, self.found)
                 for name, entry in entries.items()
             },
-            clouds=self._clouds,
+            clouds=self._clouds.drivers(),
             levels=levels,
         )
 
@@ -192,7 +185,7 @@ class _Reader:
         sections = self._ini(path)
         if sections is None:
             return []
-        reader = ServiceReader(os.path.dirname(path), self.shown, self._cloud_of, self.found)
+        reader = ServiceReader(os.path.dirname(path), self.shown, self._clouds.cloud_of, self.found)
         names = []
         for name, section in sections.items():
             if name.startswith(SERVICE):
@@ -237,21 +230,11 @@ class _Reader:
         settings = Settings(section, self._environment, self.found)
         settings.lay(self._defaults, Rank.DEFAULTS)
         settings.lay(section.entries, Rank.SERVICE)
-        cloud = self._cloud_name(settings)
-        if cloud in self._cloud_entries:
-            entries = {k: v for k, v in self._cloud_entries[cloud].items() if k != "cloud"}
-            settings.lay(entries, Rank.CLOUD)
+        below = self._clouds.entries_for(settings)
+        if below:
+            settings.lay(below, Rank.CLOUD)
             settings.lay(section.entries, Rank.SERVICE)
-        elif settings.written("cloud"):
-            known = [CLOUD + name for name in self._cloud_entries]
-            remedy = did_you_mean(CLOUD + cloud, known)
-            settings.problem("cloud", f"unknown cloud '{settings.written('cloud')[:60]}'", remedy)
         return settings
-
-    def _cloud_name(self, settings: Settings) -> str:
-        """``cloud`` names the section; without its prefix it is as clear."""
-        written = settings.now("cloud")
-        return written.removeprefix(CLOUD) if written not in self._cloud_entries else written
 
     def _deps_of(self, settings: Settings, directory: str) -> dict[str, Entry]:
         attributes: dict[str, Entry] = {}
@@ -278,44 +261,6 @@ class _Reader:
                 self.found.warning(section.place, f"section [{name}] has no effect here")
         return sections["deps"].entries
 
-    # ---------------------------------------------------------------- clouds
-
-    def _cloud_of(self, service: str, settings: Settings) -> tuple[str, bool]:
-        """The name of the cloud ``service`` is launched on, and whether ssh leads there."""
-        base = self._cloud_name(settings) or DEFAULT_CLOUD
-        name = base
-        own = any(settings.rank(key) is Rank.SERVICE for key in IAAS_KEYS)
-        if own and base not in self.choices.remapped:
-            key = tuple(settings.written(key) for key in IAAS_KEYS)
-            shared = self._cloud_settings(base)
-            if key != tuple(shared.written(key) for key in IAAS_KEYS):
-                name = self._by_settings.setdefault((base, *key), f"{base}-{service}")
-        if name not in self._clouds:
-            self._clouds[name] = self._driver_settings(name, settings)
-        return name, name not in self.choices.remapped
-
-    def _cloud_settings(self, name: str) -> Settings:
-        settings = Settings(Section(CLOUD + name, ""), self._environment, self.found)
-        settings.lay(self._defaults, Rank.DEFAULTS)
-        settings.lay(self._cloud_entries.get(name, {}), Rank.CLOUD)
-        return settings
-
-    def _add_cloud(self, name: str) -> None:
-        self._clouds[name] = self._driver_settings(name, self._cloud_settings(name))
-
-    def _driver_settings(self, name: str, settings: Settings) -> dict[str, str]:
-        if name in self.choices.remapped:
-            return {"driver": self.choices.remapped[name]}
-        iaas, url = settings.now("iaas"), settings.now("iaas_url")
-        try:
-            return cloud_settings(
-                iaas, url, _secret(settings, "iaas_key"), _secret(settings, "iaas_secret")
-            )
-        except UnknownIaas as unknown:
-            remedy = f"or map it: --cloud {name}=driver"
-            settings.problem("iaas", str(unknown), remedy)
-            return {"driver": "in_memory"}  # stands for it; the problem is said
-
     # ---------------------------------------------------------------- places
 
     def askable(self) -> dict[str, dict[str, str]]:
@@ -327,6 +272,9 @@ class _Reader:
         head, _, rest = key.partition(".")
         if head == "globals":
             return self._global_places.get(rest, self.shown(self._top_path))
+        if head == "clouds":
+            place = self._clouds.places.get(rest.partition(".")[0])
+            return place or self.shown(self._top_path)
         if head == "services":
             name, _, inner = rest.partition(".")
             reading = self.services.get(name)
@@ -346,12 +294,6 @@ class _Reader:
             written = self.services[name].written
             key = f"services.{written}{key[len('services.') + len(name) :]}"
         return replace(problem, where=where, key=key)
-
-
-def _secret(settings: Settings, key: str) -> str:
-    """A key of credentials as ours: a variable of the environment stays a name."""
-    variable = environment_name(settings.written(key))
-    return f"env:{variable}" if variable else settings.written(key)
 
 
 def _plan_name(path: str) -> str:

@@ -29,6 +29,7 @@ from bootlevels.invocation.cli import (
     plan_path,
     progress,
     say_idle,
+    say_summaries,
     table,
     warn,
     when,
@@ -97,6 +98,7 @@ def boot(
         repair = f"'epu repair {run.name}' also replaces what is broken"
         end(code, f"run '{run.name}' is not booted; '{again}' goes on from here, {repair}")
     if not as_json and not quiet:
+        say_summaries(described)
         already = "was booted before" if was_booted else "is booted"
         click.echo(f"run '{run.name}' {already}: epu status {run.name}")
 
@@ -254,43 +256,5 @@ def _terminate_one(name: str, leave_workers: bool, quiet: bool) -> dict[str, Any
     return described_outcome(outcome)
 
 
-@click.group()
-def samples() -> None:
-    """The shipped launch plans."""
-
-
-@samples.command("list")
-@JSON
-def samples_list(as_json: bool) -> None:
-    """List the shipped launch plans.
-
-    \b
-    Example:
-      epu samples list
-    """
-    from bootlevels.plan_choices import PlanChoices
-    from bootlevels.plan_source import plan_profiles, read_launch_plan
-    from bootlevels.run_home import sample_plans
-
-    with said():
-        listed = [
-            {
-                "name": name,
-                "description": read_launch_plan(path, PlanChoices()).plan.description,
-                "profiles": list(plan_profiles(path)),
-                "path": str(path),
-            }
-            for name, path in sample_plans().items()
-        ]
-    if as_json:
-        click.echo(json.dumps(listed, indent=2))
-        return
-    rows = [
-        (str(each["name"]), ", ".join(each["profiles"]), str(each["description"]))
-        for each in listed
-    ]
-    table("", ("sample", "profiles", "what it shows"), rows)
-
-
 #: What ``epu`` mounts.
-commands: tuple[click.Command, ...] = (boot, status, list_runs, terminate, samples)
+commands: tuple[click.Command, ...] = (boot, status, list_runs, terminate)

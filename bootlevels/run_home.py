@@ -19,9 +19,15 @@ def epu_home(environment: Mapping[str, str] | None = None) -> Path:
 
 
 def sample_plans() -> dict[str, Path]:
-    """The shipped launch plans by name."""
+    """The shipped launch plans by name, which has a dash where the directory's has none."""
     directory = Path(__file__).parent / "plans"
-    return {path.parent.name: path for path in sorted(directory.glob("*/plan.yaml"))}
+    found = sorted(directory.glob("*/plan.yaml"))
+    return {path.parent.name.replace("_", "-"): path for path in found}
+
+
+def sample_plan(name: str) -> Path | None:
+    """The shipped launch plan called ``name``, written with dashes or underscores."""
+    return sample_plans().get(name.replace("_", "-"))
 
 
 def run_names(home: Path | None = None) -> list[str]:

@@ -34,7 +34,7 @@ COMMANDS: dict[str, Lazy] = {
     "validate": Lazy(_PLANNING, "Check a launch plan without starting anything."),
     "plan": Lazy(_PLANNING, "Show what booting a plan would launch."),
     "schema": Lazy(_PLANNING, "The JSON Schema of launch plans."),
-    "samples": Lazy(_BOOT, "The launch plans that come with EPU."),
+    "samples": Lazy("bootlevels.samples.cli", "The launch plans that come with EPU."),
     "pools": Lazy(_POOLS, "List pools."),
     "pool": Lazy(_POOLS, "Show or change one pool."),
     "explain": Lazy(_POOLS, "Why a pool has the size it has."),

@@ -89,14 +89,17 @@ def pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
 
 def plan_path(plan: str) -> Path:
     """The file called ``plan``, else the sample of that name; exit 2 when there is neither."""
-    from bootlevels.run_home import sample_plans
+    from bootlevels.run_home import sample_plan, sample_plans
     from coordinator.errors import did_you_mean
 
-    path, known = Path(plan), sample_plans()
-    if not path.is_file() and plan not in known:
-        hint = did_you_mean(plan, known)
+    path = Path(plan)
+    if path.is_file():
+        return path
+    sample = sample_plan(plan)
+    if sample is None:
+        hint = did_you_mean(plan, sample_plans())
         end(EXIT_USAGE, f"there is no plan file '{plan}', and no sample of that name ({hint})")
-    return path if path.is_file() else known[plan]
+    return sample
 
 
 def warn(problem: Problem) -> None:
@@ -111,6 +114,13 @@ def say_idle(run: str, services: Sequence[str]) -> None:
         f"keeps from being booted: 'epu clean {run}' removes them",
         err=True,
     )
+
+
+def say_summaries(described: dict[str, Any]) -> None:
+    """Print the attribute ``summary`` of every service of a described run that has one."""
+    for service in described["services"]:
+        for line in service["attributes"].get("summary", "").splitlines():
+            click.echo("".join(c if c.isprintable() else "?" for c in line))
 
 
 def progress(quiet: bool) -> Callable[[Moment], None]:

@@ -17,11 +17,12 @@ from bootlevels import cli
 from bootlevels.planning import cli as planning
 from bootlevels.run_lock import writer_lock
 from bootlevels.running import cli as running
+from bootlevels.samples import cli as samples
 
 PlanFile = Callable[..., Path]
 Epu = Callable[..., Result]
 
-commands = (*cli.commands, *running.commands, *planning.commands)
+commands = (*cli.commands, *running.commands, *planning.commands, *samples.commands)
 
 GOOD = """
     plan: good
@@ -216,6 +217,41 @@ def test_a_dead_broker_is_exit_5_and_terminate_refuses_with_4(
     assert refused.exit_code == 4
     assert "'epu teardown dead'" in refused.stderr
     assert epu("terminate", "dead", "--leave-workers").exit_code == 0
+
+
+def test_a_summary_that_a_service_gives_is_shown_at_the_end(epu: Epu, plan_file: PlanFile) -> None:
+    plan = plan_file("""\
+        plan: told
+        levels: [{services: {a: {attributes: {summary: "all is well"}}}}]
+        """)
+    assert epu("boot", str(plan)).stdout.splitlines()[0] == "all is well"
+    assert epu("boot", str(plan), "-q").stdout == ""
+
+
+def test_a_sample_is_copied_and_nothing_is_overwritten(epu: Epu, tmp_path: Path) -> None:
+    target = tmp_path / "my plans" / "web"
+    copied = epu("samples", "copy", "webapp", str(target))
+    assert copied.exit_code == 0
+    assert f"epu boot '{target}/plan.yaml' -n my-webapp" in copied.stdout
+    assert {"plan.yaml", "README.md"} <= {path.name for path in target.iterdir()}
+    (target / "plan.yaml").write_text("mine")
+    again = epu("samples", "copy", "webapp", str(target))
+    assert again.exit_code == 1
+    assert "not empty; nothing was copied" in again.stderr
+    assert (target / "plan.yaml").read_text() == "mine"
+
+
+def test_a_sample_that_is_not_there_is_not_copied(epu: Epu, tmp_path: Path) -> None:
+    done = epu("samples", "copy", "webap", str(tmp_path / "x"))
+    assert done.exit_code == 2
+    assert "did you mean 'webapp'" in done.stderr
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("name", ["broker-stress", "broker_stress"])
+def test_a_sample_is_found_with_dashes_and_underscores(epu: Epu, name: str) -> None:
+    done = epu("validate", name)
+    assert done.exit_code == 0, done.stderr
 
 
 def test_samples_are_listed_with_their_profiles(epu: Epu) -> None:

@@ -112,8 +112,10 @@ def test_every_sample_and_each_of_its_profiles_is_right(name: str) -> None:
     path = sample_plans()[name]
     for profile in ("", *profiles_of(path)):
         plan = read_plan(path, profile=profile)
+        assert plan.name == name
         assert plan.description
-        assert plan.registrar() is not None
+        has_pool = any(service.pool for service in plan.services())
+        assert (plan.registrar() is not None) == has_pool
 
 
 def test_the_sleeper_runs_a_fixed_number_and_elastic_follows_the_queue() -> None:

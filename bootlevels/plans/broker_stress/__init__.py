@@ -1,0 +1,1 @@
+"""The sample plan "broker-stress": plan.yaml, its loaders and its summary."""

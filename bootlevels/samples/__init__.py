@@ -1,0 +1,1 @@
+"""The shipped launch plans: what there is, and copies to change."""

@@ -52,7 +52,7 @@ class ClassicClouds:
         return {}
 
     def cloud_of(self, service: str, settings: Settings) -> tuple[str, bool]:
-        """The name of the cloud ``service`` is launched on, and whether ssh leads there."""
+        """The name of the cloud ``service`` is launched on, and whether it was remapped."""
         base = self._name(settings) or DEFAULT_CLOUD
         name = base
         own = any(settings.rank(key) is Rank.SERVICE for key in IAAS_KEYS)
@@ -63,7 +63,7 @@ class ClassicClouds:
                 name = self._variants.setdefault((base, *key), f"{base}-{service}")
         if name not in self._drivers:
             self._drivers[name] = self._driver(name, settings)
-        return name, name not in self.remapped
+        return name, name in self.remapped
 
     def _name(self, settings: Settings) -> str:
         """``cloud`` names the section; without its prefix it is as clear."""

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from coordinator.errors import Problem
 
+#: The section in which a key may be written several times, and all of them count.
+LISTS = "runlevels"
 #: Plans are written by people: beyond this somebody feeds us something else.
 MAX_BYTES = 1_000_000
 MAX_KEYS = 20_000
@@ -39,11 +41,15 @@ class Entry:
 
 @dataclass
 class Section:
-    """The keys of one ``[section]``, in lower case, in the order they were written."""
+    """The keys of one ``[section]``, in lower case, in the order they were written.
+
+    ``earlier``: values of keys that were written again, for who wants all of them.
+    """
 
     name: str
     place: str
     entries: dict[str, Entry] = field(default_factory=dict)
+    earlier: dict[str, list[Entry]] = field(default_factory=dict)
 
 
 @dataclass
@@ -145,7 +151,9 @@ class _Parser:
         return sections
 
     def _keep(self, section: Section, key: str, value: str, place: str) -> None:
-        if key in section.entries:
+        if key in section.entries and section.name == LISTS:
+            section.earlier.setdefault(key, []).append(section.entries[key])
+        elif key in section.entries:
             first = section.entries[key].place
             what = f"'{key}' is written twice in [{section.name}], first in {first}"
             self.found.warning(place, what, remedy="the last one wins")

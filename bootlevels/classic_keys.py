@@ -92,6 +92,8 @@ class Settings:
     section: Section
     environment: Mapping[str, str]
     found: Findings
+    #: Whether a driver that needs none of them was put in place of the plan's own.
+    remapped: bool = False
     held: dict[str, Setting] = field(default_factory=dict)
 
     def lay(self, entries: Mapping[str, Entry], rank: Rank) -> None:
@@ -124,7 +126,11 @@ class Settings:
         if name is None:
             return value
         if name not in self.environment:
-            self.problem(key, f"the environment has no {name}", f"export {name}=… first")
+            what = f"the environment has no {name}"
+            if self.remapped:
+                self.found.warning(self.place(key), what, key=key, remedy="it is left out")
+            else:
+                self.problem(key, what, f"export {name}=… first")
             return ""
         return self.environment[name]
 

@@ -74,7 +74,7 @@ class ServiceReader:
     """Reads the services of one level file.
 
     ``directory``: of the level file, absolute. ``shown``: how people know a path.
-    ``cloud_of``: gives the cloud's name for a machine, and whether it is reached by ssh.
+    ``cloud_of``: gives the cloud's name for a machine, and whether it was remapped.
     """
 
     directory: str
@@ -219,15 +219,12 @@ class ServiceReader:
         """``spec`` where its keys put it."""
         local = settings.flag("local_exe") or False
         if self._is_launched(settings, local):
-            cloud, by_ssh = self.cloud_of(spec.name, settings)
-            by_ssh = by_ssh and not local
+            cloud, remapped = self.cloud_of(spec.name, settings)
+            settings.remapped = remapped
+            by_ssh = not (local or remapped)
             machine = MachineRequest(
                 cloud=cloud,
-                settings={
-                    name: settings.now(key)
-                    for key, name in _MACHINE_KEYS.items()
-                    if settings.written(key)
-                },
+                settings=_present({name: settings.now(k) for k, name in _MACHINE_KEYS.items()}),
                 timeout=timeout,
             )
             return replace(
@@ -287,3 +284,7 @@ class ServiceReader:
 def _as_text(value: str) -> str:
     """``value`` as a text without references."""
     return value.replace("${", "$${")
+
+
+def _present(texts: dict[str, str]) -> dict[str, str]:
+    return {name: text for name, text in texts.items() if text}

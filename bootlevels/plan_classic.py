@@ -17,7 +17,7 @@ from pathlib import Path
 from bootlevels.attribute_graph import reference_problems
 from bootlevels.bootconf_check import bootconf_problems
 from bootlevels.classic_clouds import CLOUD, ClassicClouds
-from bootlevels.classic_ini import Entry, Findings, Section, read_ini
+from bootlevels.classic_ini import LISTS, Entry, Findings, Section, read_ini
 from bootlevels.classic_keys import (
     Rank,
     Settings,
@@ -38,7 +38,7 @@ MAX_SERVICES = 10_000
 
 _LEVEL = re.compile(r"level([0-9]{1,6})\Z")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,59}\Z")
-_TOP_SECTIONS = ("runlevels", "defaults", "globals")
+_TOP_SECTIONS = (LISTS, "defaults", "globals")
 #: Names of top files that say nothing about the plan; its directory's name does.
 _PLAIN_NAMES = ("main", "top", "plan", "launch", "boot")
 
@@ -147,24 +147,25 @@ class _Reader:
     def _levels(self, top: dict[str, Section]) -> tuple[BootLevel, ...] | None:
         """All levels in numeric order; a level may have several files."""
         shown = self.shown(self._top_path)
-        if "runlevels" not in top:
+        if LISTS not in top:
             remedy = "write level1: path of a level's file"
             self.found.problem(shown, "has no section [runlevels]", remedy=remedy)
             return None
         files: dict[int, list[Entry]] = {}
-        for key, entry in top["runlevels"].entries.items():
+        for key, entry in top[LISTS].entries.items():
             level = _LEVEL.match(key)
             if level is None:
                 what = f"'{key}' is no level and has no effect"
                 self.found.warning(entry.place, what, key=key, remedy="levels are level1, level2 …")
                 continue
-            names = [name for name in entry.value.split("\n") if name.strip()]
-            if not names:
-                self.found.problem(entry.place, "names no file", key=key)
             listed = files.setdefault(int(level[1]), [])
-            listed += [Entry(name.strip(), entry.place) for name in names]
+            for each in (*top[LISTS].earlier.get(key, []), entry):
+                names = [name.strip() for name in each.value.split("\n") if name.strip()]
+                if not names:
+                    self.found.problem(each.place, "names no file", key=key)
+                listed += [Entry(name, each.place) for name in names]
         if not files:
-            self.found.problem(top["runlevels"].place, "there are no levels in [runlevels]")
+            self.found.problem(top[LISTS].place, "there are no levels in [runlevels]")
             return None
         levels = []
         for number in sorted(files):

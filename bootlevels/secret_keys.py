@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _SECRET = re.compile(
-    r"(?:^|[_.-])(?:password|passwd|passphrase|secret|token|private_key)(?:$|[_.-])"
+    r"(?:^|[_.-])(?:password|passwd|pwd|pw|passphrase|secret|token|private_key)(?:$|[_.-])"
     r"|(?:secret|password)$",
     re.IGNORECASE,
 )

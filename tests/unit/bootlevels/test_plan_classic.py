@@ -398,3 +398,22 @@ def test_a_thousand_services_share_the_files_they_name(files: Files) -> None:
     plan = read(files(one_level(level) | {"d.ini": "[deps]\nx: 1\n"})).plan
     assert len(list(plan.services())) == 1000
     assert plan.service("a-999").attributes == {"replica": "999", "x": "1"}
+
+
+def test_a_level_may_be_written_several_times(files: Files) -> None:
+    top = "[runlevels]\nlevel1: a.conf\nlevel1: b.conf\nlevel01: c.conf\n"
+    levels = {f"{n}.conf": f"[svc-{n}]\nlocal_exe: true\n" for n in "abc"}
+    reading = read(files({"main.conf": top, **levels}))
+    assert [[s.name for s in level.services] for level in reading.plan.levels] == [["a", "b", "c"]]
+    assert reading.warnings == ()
+
+
+def test_a_remapped_cloud_does_without_the_variables_of_the_old_one(files: Files) -> None:
+    top = "[defaults]\nimage: env.NO_IMAGE\niaas: env.NO_IAAS\niaas_key: env.NO_KEY\n"
+    top += "localsshkeypath: ~/no-such.pem\n"
+    path = files(one_level("[svc-a]\nbootpgm: p.sh\n", top))
+    reading = read(path, remapped={"default": "in_memory"})
+    machine = reading.plan.service("a").machine
+    assert machine is not None
+    assert machine.settings == {}
+    assert "main.conf:2: image: the environment has no NO_IMAGE (it is left out)" in warned(reading)

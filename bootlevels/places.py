@@ -192,7 +192,7 @@ class Places:
         access = service.ssh or home.ssh or SshAccess()
         machine = self._machine(service) if home.machine else None
         try:
-            host = known.expand("${.hostname}", home)
+            host = known.expand(home.host or "${.hostname}", home)
             port = known.expand(access.port, service)
             stages = known.expand(access.stage_directory, service) or _STAGES
             target = SshTarget(

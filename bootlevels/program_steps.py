@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from secrets import token_hex
 from threading import Event
 
 from bootlevels.attributes import (
@@ -102,7 +103,9 @@ class ProgramSteps:
                 words = (self._found(words[0], known.plan.directory), *words[1:])
             if not is_local or needs_stage(service, program, carried):
                 files = self._files(service, known)
-                stage, words = stage_for(f"{service.name}-{step}", words, carried, files)
+                # A look goes on beside the one command that may change the run.
+                name = f"{service.name}-{step}" + ("" if keep_log else f"-{token_hex(4)}")
+                stage, words = stage_for(name, words, carried, files)
         except (Unresolved, MalformedReference, BadTemplate) as problem:
             raise StepFailed(self.masked(str(problem))) from None
         if carried is not None and not carried.path.is_file():

@@ -85,9 +85,12 @@ class ServiceLife:
                 self._end_for_good(service, lost=True)
 
     def _boot(self, service: ServiceSpec) -> None:
+        def told(text: str) -> None:
+            self.tell(service, "transition", "boot", text)
+
         self.tell(service, "starting", "boot", "booting")
         self._launched(service)
-        outputs = self.steps.boot(service, self.stop, self._noting(service))
+        outputs = self.steps.boot(service, self.stop, self._noting(service), told)
         self.record.booted(service.name, outputs, self.clock(), wait=False)
         self.tell(service, "transition", "boot", "booted")
 

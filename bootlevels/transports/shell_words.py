@@ -11,22 +11,27 @@ from dataclasses import dataclass
 #: ``directory``: a new private directory with the tar stream of the input in it. Nobody's
 #: owners are taken over, also not by root.
 PUT = 'umask 077; rm -rf -- "$1" && mkdir -p -- "$1" && cd -- "$1" && exec tar -xof -'
-#: ``directory word…``: become the program.
-RUN = (
-    'cd -- "$1" || exit 126; shift; EPU_BOOTOUT="$PWD/bootout.json"; export EPU_BOOTOUT; exec "$@"'
-)
+#: ``directory word…``: become the program. EPU_PLACE is where one arrives on the machine.
+RUN = """\
+EPU_PLACE="$PWD"; cd -- "$1" || exit 126
+shift
+EPU_BOOTOUT="$PWD/bootout.json"; export EPU_BOOTOUT EPU_PLACE
+exec "$@"
+"""
 #: ``directory environment-file word…``: the same over a connection. First it says who it is
 #: (pid, boot, the kernel's figures), then it waits until that is written down.
 RUN_SAYING_WHO = """\
-cd -- "$1" || exit 126
+EPU_PLACE="$PWD"; cd -- "$1" || exit 126
 stat=$(cat /proc/$$/stat) && boot=$(cat /proc/sys/kernel/random/boot_id) || exit 126
 echo "@epu $$ $boot ${stat##*) }"
 read -r go || exit 125
 . "$2" && rm -f -- "$2" || exit 126
 shift 2
-EPU_BOOTOUT="$PWD/bootout.json"; export EPU_BOOTOUT
+EPU_BOOTOUT="$PWD/bootout.json"; export EPU_BOOTOUT EPU_PLACE
 exec "$@" </dev/null 2>&1
 """
+#: ``path``, for a program: whether it is there, relative to where one arrives.
+IS_THERE = 'cd -- "$EPU_PLACE" && test -e "$1"'
 #: ``file bytes``: the beginning of a file.
 FETCH = '[ -e "$1" ] || exit 44; echo "@epu"; exec head -c "$2" -- "$1"'
 #: What precedes an answer: a login shell may have printed things of its own before.

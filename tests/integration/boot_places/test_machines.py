@@ -29,12 +29,12 @@ ONE = """
             bootconf: conf.json
             boot: {run: "./boot.sh 'a b' ''", environment: {X: "x y"}}
             outputs: [seen]
-            ready: [{run: "test -e booted"}, {file: booted}]
-            terminate: {run: "rm booted"}
+            ready: [{run: [sh, -c, 'test -e "$EPU_PLACE/booted"']}, {file: booted}]
+            terminate: {run: [sh, -c, 'rm "$EPU_PLACE/booted"']}
       - services:
           beside:
             on: web
-            boot: {run: [sh, -c, 'cat ../../booted > ../../beside; test -n "$EPU_MARK"']}
+            boot: {run: [sh, -c, 'cd "$EPU_PLACE"; cat booted > beside; test -n "$EPU_MARK"']}
       - services:
           reader:
             attributes: {at: "${web.hostname} ${web.seen} ${beside.instance_id}"}
@@ -55,10 +55,7 @@ printf '{"seen": "%s", "list": [1, 2]}' "$(cat bootconf.json)" > bootout.json
 def one(program: Callable[..., Path], plan_file: Callable[..., Path], tmp_path: Path) -> Path:
     program("boot.sh", BOOT)
     (tmp_path / "conf.json").write_text("p=$port u=${name} $$ r=$hostname")
-    # Programs without a stage of their own speak of the machine's directory.
-    return plan_file(ONE.replace("test -e booted", "test -e ../../booted")
-                        .replace("file: booted", "file: ../../booted")
-                        .replace("rm booted", "rm ../../booted"))  # fmt: skip
+    return plan_file(ONE)
 
 
 def test_a_machine_is_launched_booted_verified_and_ended(

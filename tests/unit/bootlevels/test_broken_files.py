@@ -21,7 +21,7 @@ FILES: dict[str, tuple[str, bytes | None, str]] = {
     "latin-1": ("plan.yaml", b"# caf\xe9\n" + NATIVE, "is not a UTF-8 text"),
     "utf-16": ("plan.yaml", NATIVE.decode().encode("utf-16"), "is not a UTF-8 text"),
     "classic utf-16": ("main.conf", CLASSIC.decode().encode("utf-16"), "it holds zero bytes"),
-    "zero byte": ("plan.yaml", NATIVE + b"# \0", "special characters are not allowed"),
+    "zero byte": ("plan.yaml", NATIVE + b"# \0", "not YAML"),
     "huge": ("plan.yaml", NATIVE + b"#" * 1_000_000, "longer than 1000000 characters"),
     "vast": ("plan.yaml", NATIVE + b"#" * 9_000_000, "longer than 1000000 characters"),
     "huge classic": ("main.conf", CLASSIC + b"#" * 1_000_000, "longer than 1000000 bytes"),

@@ -1,0 +1,1 @@
+"""The sample plan "webapp": plan.yaml, its database and its web servers."""

@@ -16,6 +16,10 @@ from sqlalchemy.pool import NullPool
 from coordinator.errors import EpuError
 
 
+#: A row is on the disk when its commit returns, even if the power fails then.
+SYNCHRONOUS = "FULL"
+
+
 class RecordProblem(EpuError):
     """The record can't be read or written; the text says why."""
 
@@ -30,7 +34,7 @@ def record_engine(path: Path, writable: bool, *, wal: bool = True) -> Engine:
         if writable:
             if wal:
                 connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA synchronous={SYNCHRONOUS}")
 
     return engine
 

@@ -94,15 +94,15 @@ class Ended:
     problem: str = ""
 
 
-def kill_machines(run: Run) -> list[Ended]:
+def kill_machines(run: Run, stop: Event | None = None) -> list[Ended]:
     """End every machine that was ever launched under the run's name.
 
     Raises RunIsBusy, RecordProblem.
     """
-    return [each for life in lives_of(run) for each in _end(life, lambda *_: True)]
+    return [each for life in lives_of(run) for each in _end(life, lambda *_: True, stop)]
 
 
-def clean(run: Run, watch: Watcher | None = None) -> list[Ended]:
+def clean(run: Run, watch: Watcher | None = None, stop: Event | None = None) -> list[Ended]:
     """End and remove what no service of the run stands on any more.
 
     Machines of earlier lives, of launches that were replaced or that no service came to
@@ -112,8 +112,8 @@ def clean(run: Run, watch: Watcher | None = None) -> list[Ended]:
     ended: list[Ended] = []
     for life in lives_of(run):
         if life is run:
-            ended += _unused_requests(run, watch)
-        ended += list(_end(life, _is_orphan if life is run else lambda *_: True))
+            ended += _unused_requests(run, watch, stop)
+        ended += list(_end(life, _is_orphan if life is run else lambda *_: True, stop))
         ended += _leftover_files(life.directory)
     return ended
 
@@ -126,8 +126,10 @@ def _is_orphan(life: Run, machine: MachineRecord) -> bool:
     return machine.launch_id != newest.launch_id
 
 
-def _end(life: Run, concerned: Callable[[Run, MachineRecord], bool]) -> Iterator[Ended]:
-    with life.writing("epu clean") as runner:
+def _end(
+    life: Run, concerned: Callable[[Run, MachineRecord], bool], stop: Event | None
+) -> Iterator[Ended]:
+    with life.writing("epu clean", None, stop) as runner:
         runner.end_leftovers()
         steps = runner.life.steps
         for machine in runner.life.record.machines():
@@ -135,20 +137,20 @@ def _end(life: Run, concerned: Callable[[Run, MachineRecord], bool]) -> Iterator
                 continue
             what = f"machine {machine.cloud_id or machine.launch_id} of {machine.service}"
             try:
-                steps.kill(machine, Event())
+                steps.kill(machine, runner.life.stop)
             except StepFailed as problem:
                 yield Ended(what=what, problem=str(problem))
             else:
                 yield Ended(what=what)
 
 
-def _unused_requests(run: Run, watch: Watcher | None) -> list[Ended]:
+def _unused_requests(run: Run, watch: Watcher | None, stop: Event | None) -> list[Ended]:
     """Services whose machines were asked for early and never came to be used."""
     states = run.records()
     names = frozenset(n for n, r in states.items() if r.state is ServiceState.REQUESTED)
     if not names:
         return []
-    with run.writing("epu clean", watch) as runner:
+    with run.writing("epu clean", watch, stop) as runner:
         outcome = runner.remove(names)
     failed = {failure.service: failure.text for failure in outcome.failures}
     return [Ended(what=f"early machine of {n}", problem=failed.get(n, "")) for n in sorted(names)]

@@ -63,3 +63,12 @@ system:
 	@for entry in $(PACKAGES); do \
 	  test -x "$${entry#*:}" || tools/install-package "$${entry%%:*}" || exit 1; \
 	done
+
+# Servers that only tests want. Where they can't be installed those tests are skipped, and say so.
+TEST_PACKAGES := postgresql:/usr/lib/postgresql/*/bin/postgres
+.PHONY: test-servers
+test integration: test-servers
+test-servers:
+	@for entry in $(TEST_PACKAGES); do \
+	  ls $${entry#*:} >/dev/null 2>&1 || tools/install-package "$${entry%%:*}" || true; \
+	done

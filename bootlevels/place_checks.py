@@ -52,7 +52,7 @@ def place_problems(
     yield from _transport_problems(plan, service, home, driver)
     yield from _file_problems(service, known)
     if service.programs:
-        is_local = home.kind is ServiceKind.LOCAL
+        is_local = ServiceKind.LOCAL is home.kind or service.transport is TransportKind.LOCAL
         for part, program in service.programs:
             yield from _program_problems(f"{here}.{part}.run", service, program, known, is_local)
     for at, check in enumerate(service.ready):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bootlevels.attributes import Attributes, MalformedReference, Unresolved
 from bootlevels.bootconf import BadTemplate, filled
@@ -20,6 +20,7 @@ from bootlevels.run_place import RunPlace, StepFailed
 from bootlevels.transports.exec import ExecTransport
 from bootlevels.transports.local import LocalTransport
 from bootlevels.transports.program import CutShort, Limit, Transport
+from coordinator.clouds.base import CloudDriver
 from coordinator.errors import ConfigProblem
 from userdata_templates.render import TemplateProblem, render
 
@@ -144,16 +145,13 @@ class Places:
                 machine = self._machine(service)
                 if machine is None or not machine.cloud_id:
                     raise StepFailed("its machine is gone", unreachable=True)
-                try:
-                    driver = self.machines.clouds.driver(machine.cloud)
-                except ConfigProblem as problem:
-                    raise _failed(problem) from None
-                return ExecTransport(driver, machine.cloud_id)  # type: ignore[arg-type]
+                driver: Any = self._driver(machine.cloud)
+                return ExecTransport(driver, machine.cloud_id)
         raise StepFailed("there is no way to run programs there")
 
     def is_local(self, service: ServiceSpec) -> bool:
         """Whether its programs run on the launching machine."""
-        return self._home(service).kind is ServiceKind.LOCAL
+        return self._kind(service) is TransportKind.LOCAL
 
     def is_launched(self, service: ServiceSpec) -> bool:
         """Whether it is on a machine that the run has launched."""
@@ -173,15 +171,23 @@ class Places:
 
     def _kind(self, service: ServiceSpec) -> TransportKind:
         home = self._home(service)
-        chosen = service.transport or home.transport
         if home.kind is ServiceKind.LOCAL:
             return TransportKind.LOCAL
+        chosen = service.transport
+        if chosen is None and home.transport is not TransportKind.LOCAL:
+            chosen = home.transport  # where only its own programs run here, others go there
         if chosen is not None:
             return chosen
         if home.machine is not None:
-            driver = self.machines.clouds.driver(home.machine.cloud)
+            driver = self._driver(home.machine.cloud)
             return TransportKind.EXEC if hasattr(driver, "exec_command") else TransportKind.SSH
         return TransportKind.SSH if home.kind is ServiceKind.HOST else TransportKind.NONE
+
+    def _driver(self, cloud: str) -> CloudDriver:
+        try:
+            return self.machines.clouds.driver(cloud)
+        except ConfigProblem as problem:
+            raise _failed(problem) from None
 
     def _ssh(self, service: ServiceSpec) -> SshTransport:
         # Fabric takes half a second to import: only who uses ssh pays for it.

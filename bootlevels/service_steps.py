@@ -156,7 +156,7 @@ class ServiceSteps:
 
     def _can_run(self, service: ServiceSpec) -> bool:
         """Whether there is a place for a program: not when its machine is certainly gone."""
-        if not self.places.is_launched(service):
+        if self.places.is_local(service) or not self.places.is_launched(service):
             return True
         found = self.places.look(service)
         return found.ok or found.unreachable

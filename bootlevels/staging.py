@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from bootlevels.plan import Program, ServiceKind, ServiceSpec
+from bootlevels.plan import Program, ServiceSpec
 from bootlevels.transports.program import Stage, StagedFile
 
 BOOTCONF = "bootconf.json"
@@ -42,9 +42,8 @@ def carried_file(program: Program, first: str, directory: str) -> Carried | None
 
 
 def needs_stage(service: ServiceSpec, program: Program, carried: Carried | None) -> bool:
-    """Whether a program runs in a stage: everywhere but on this machine always."""
-    is_elsewhere = service.kind is not ServiceKind.LOCAL
-    return is_elsewhere or carried is not None or bool(service.bootconf) or program.staged
+    """Whether a program on this machine runs in a stage; elsewhere every program does."""
+    return carried is not None or bool(service.bootconf) or program.staged
 
 
 def stage_for(

@@ -291,3 +291,40 @@ def test_the_output_document_names_the_machine(home: Path, one: Path) -> None:
     assert web["attributes"]["instance_id"] == run.machines()[0].cloud_id
     assert os.fspath(run.directory) in document["directory"]
     assert run.terminate().ok
+
+
+def test_a_transport_that_is_local_runs_the_programs_of_a_machine_here(
+    home: Path, plan_file: Callable[..., Path], processes_of: Callable[..., list[str]]
+) -> None:
+    """As classic plans have it (local_exe): the machine is there, its programs are not on it."""
+    from dataclasses import replace
+
+    from bootlevels.plan import TransportKind
+    from bootlevels.plan_yaml import read_plan
+
+    run = Run.prepare(
+        plan_file("""
+        plan: here
+        clouds: {here: {driver: process}}
+        levels:
+          - services:
+              web:
+                cloud: here
+                boot: {run: [sh, -c, 'test -z "$EPU_MARK"; echo "$EPU_PLACE" > "$EPU_PLACE/where"']}
+          - services: {beside: {on: web, boot: {run: [sh, -c, 'test -n "$EPU_MARK"']}}}
+        """)
+    )
+    plan = read_plan(Path(run.plan.source))
+    level = plan.levels[0]
+    web = replace(level.services[0], transport=TransportKind.LOCAL)
+    changed = replace(plan, levels=(replace(level, services=(web,)), *plan.levels[1:]))
+    from bootlevels.record import Record
+
+    record = Record(run.directory, writable=True)
+    record.store_plan(changed, {})
+    record.close()
+    outcome = run.boot()
+    assert outcome.ok, outcome.failures
+    assert (run.directory / "where").read_text() == f"{run.directory}\n"
+    assert processes_of(run.directory, "web")
+    assert run.terminate().ok

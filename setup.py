@@ -55,6 +55,7 @@ setup(
     extras_require={
         "dev": [
             "hypothesis>=6.100,<7",
+            "jsonschema>=4.20,<5",
             "mypy>=1.15,<3",
             "pytest>=8,<10",
             "pytest-timeout>=2.3,<3",

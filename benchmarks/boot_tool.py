@@ -51,9 +51,7 @@ def plan_text(services: int, run: str) -> str:
     lines = ["plan: bench", "levels:"]
     for level in range(LEVELS):
         lines.append("  - services:")
-        lines += [
-            f"      s{level}-{n}: {{local: true, boot: {{run: {run}}}}}" for n in range(each)
-        ]
+        lines += [f"      s{level}-{n}: {{local: true, boot: {{run: {run}}}}}" for n in range(each)]
     return "\n".join(lines) + "\n"
 
 
@@ -146,6 +144,9 @@ def chatter(lines: int = 100_000) -> list[Figure]:
 
     from bootlevels.api import Run
 
+    def once(path: Path, name: str) -> None:
+        _must(Run.prepare(path, name=name).boot().ok)
+
     with home() as directory:
         path = directory / "plan.yaml"
         command = json.dumps(["sh", "-c", program])
@@ -154,11 +155,14 @@ def chatter(lines: int = 100_000) -> list[Figure]:
         )
         silent = path.with_name("silent.yaml")
         silent.write_text(path.read_text().replace(json.dumps(program), '"true"'))
-        quiet = timed(lambda: _must(Run.prepare(silent, name="quiet").boot().ok))
-        took = timed(lambda: _must(Run.prepare(path).boot().ok))
-    base = min(timed(bare) for _ in range(3))
+        tries = range(5)  # one look at a busy machine is chance: the best of each counts
+        quiet = min(timed(lambda n=n: once(silent, f"quiet{n}")) for n in tries)
+        took = min(timed(lambda n=n: once(path, f"loud{n}")) for n in tries)
+        base = min(timed(bare) for _ in tries)
     note = f"{(took - quiet) * 1000:.0f} ms against {base * 1000:.0f} ms"
-    return [Figure(f"{lines} lines of output / reading them", (took - quiet) / base, "×", 1.0, note)]
+    return [
+        Figure(f"{lines} lines of output / reading them", (took - quiet) / base, "×", 1.0, note)
+    ]
 
 
 def validation(services: int = 1000) -> list[Figure]:

@@ -34,6 +34,7 @@ from bootlevels.run_store import RunIsTerminating, Wanted, store_run
 from bootlevels.runner import Runner
 from bootlevels.service_life import ServiceLife
 from bootlevels.service_steps import RunPlace, ServiceSteps, StepFailed
+from bootlevels.ssh_words import scp_command, ssh_command
 from coordinator.errors import ConfigProblem, EpuError, NotFound, Problem, did_you_mean
 
 #: How often a repair replaces a broken service.
@@ -197,6 +198,17 @@ class Run:
         registrar = self.plan.registrar()
         found = self.attributes(registrar.name).get("accounts") if registrar else None
         return self.directory / found if found else None
+
+    def ssh_command(self, name: str) -> str:
+        """What to type to be on the machine of a service. Raises NotFound, StepFailed."""
+        service = self.service(name).spec
+        return ssh_command(self._steps().places.ssh_target(service))
+
+    def scp_command(self, name: str, source: str, target: str) -> str:
+        """What to type to copy ``source`` to ``target`` there. Raises NotFound, StepFailed."""
+        service = self.service(name).spec
+        scp_user = service.ssh.scp_user if service.ssh else ""
+        return scp_command(self._steps().places.ssh_target(service), source, target, scp_user)
 
     @property
     def secrets(self) -> frozenset[str]:

@@ -56,10 +56,8 @@ def _problems_of(
         driver.list_instances(f"validate-{os.getpid()}")
     except (Unresolved, MalformedReference) as problem:
         return [Problem(key=key, what=str(problem))]
-    except ConfigProblem as found:
-        return [
-            Problem(key=one.key or key, what=one.what, remedy=one.remedy) for one in found.problems
-        ]
+    except ConfigProblem as wrong:
+        return [replace(problem, key=problem.key or key) for problem in wrong.problems]
     except CredentialsRejected as problem:
         what = f"the cloud does not accept the credentials: {problem}"
         return [Problem(key=key, what=what)]

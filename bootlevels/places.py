@@ -25,6 +25,7 @@ from coordinator.errors import ConfigProblem
 from userdata_templates.render import TemplateProblem, render
 
 if TYPE_CHECKING:
+    from bootlevels.transports.ssh import SshTarget
     from bootlevels.transports.ssh_transport import SshTransport
 
 #: Seconds that ending a machine may take.
@@ -191,8 +192,13 @@ class Places:
 
     def _ssh(self, service: ServiceSpec) -> SshTransport:
         # Fabric takes half a second to import: only who uses ssh pays for it.
-        from bootlevels.transports.ssh import SshTarget
         from bootlevels.transports.ssh_transport import SshTransport
+
+        return SshTransport(self.ssh_target(service))
+
+    def ssh_target(self, service: ServiceSpec) -> SshTarget:
+        """Where and as whom ``service`` is reached by ssh."""
+        from bootlevels.transports.ssh import SshTarget
 
         home, known = self._home(service), self.attributes()
         access = service.ssh or home.ssh or SshAccess()
@@ -201,7 +207,7 @@ class Places:
             host = known.expand(home.host or "${.hostname}", home)
             port = known.expand(access.port, service)
             stages = known.expand(access.stage_directory, service) or _STAGES
-            target = SshTarget(
+            return SshTarget(
                 host=host,
                 user=known.expand(access.user, service),
                 port=int(port) if port else None,
@@ -217,7 +223,6 @@ class Places:
             raise StepFailed(f"there is no way to it: {problem}", unreachable=True) from None
         except ValueError:
             raise StepFailed("the ssh port must be a number") from None
-        return SshTransport(target)
 
 
 def places_of(

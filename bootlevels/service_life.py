@@ -169,7 +169,7 @@ class ServiceLife:
         self.tell(service, "starting", "request", "its machine is asked for early")
         self.record.requested(service.name, self.clock())
         try:
-            self.steps.request(service)
+            self.steps.request(service, self.stop)
         except StepFailed as problem:
             self.tell(service, "transition", "request", f"can't be had early: {problem}")
 

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,13 @@ def open_connection(url: str) -> Any:
     return connection
 
 
+def start_together(ready: threading.Barrier, tally: Tally) -> None:
+    """Wait for the other connections, but never long; then the time begins."""
+    with suppress(threading.BrokenBarrierError):
+        ready.wait(DEADLINE)
+    tally.began = time.time()
+
+
 def publish_and_consume(
     load: Load, queue_name: str, tally: Tally, ready: threading.Barrier
 ) -> None:
@@ -95,8 +103,7 @@ def publish_and_consume(
         consumer = Consumer(channel, [queue], auto_declare=False, no_ack=True, on_message=count)
         consumer.consume()
         producer = Producer(channel, auto_declare=False)
-        ready.wait(DEADLINE)
-        tally.began = time.time()
+        start_together(ready, tally)
         end = time.monotonic() + load.seconds
         while tally.published < load.most and time.monotonic() < end:
             for _ in range(min(WINDOW - (tally.published - tally.consumed), 20)):
@@ -127,8 +134,7 @@ def take(connection: Any, tally: Tally, until: int) -> None:
 
 def connect_only(load: Load, _: str, tally: Tally, ready: threading.Barrier) -> None:
     """Open and close connections until time or number is over. Raises broker trouble."""
-    ready.wait(DEADLINE)
-    tally.began = time.time()
+    start_together(ready, tally)
     end = time.monotonic() + load.seconds
     while tally.opened < load.most and time.monotonic() < end:
         with open_connection(load.url) as connection:
@@ -143,17 +149,21 @@ MODES: dict[str, Work] = {"publish": publish_and_consume, "connect": connect_onl
 
 def run_connections(work: Work, load: Load, names: list[str]) -> list[Tally]:
     """Do ``work`` once for each queue name, all at the same time."""
+    import kombu  # noqa: F401  here, because it loads its parts late and not safely in threads
+    import kombu.messaging
+    import kombu.transport.pyamqp  # noqa: F401
+
     ready = threading.Barrier(len(names))
     tallies = [Tally() for _ in names]
 
     def one(name: str, tally: Tally) -> None:
         try:
             work(load, name, tally, ready)
-        except threading.BrokenBarrierError:
-            tally.problem = "another connection could not be opened"
         except Exception as problem:  # whatever it is, it is this connection's result
-            ready.abort()
             tally.problem = (str(problem) or type(problem).__name__).splitlines()[0]
+            if not tally.began:
+                start_together(ready, tally)  # the others are not to wait for this one
+                tally.began = 0.0
 
     threads = [
         threading.Thread(target=one, args=pair, daemon=True)

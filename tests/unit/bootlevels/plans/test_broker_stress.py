@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
 from bootlevels.plans.broker_stress import loader, summary
-from bootlevels.plans.broker_stress.loader import Tally, is_loopback, report
+from bootlevels.plans.broker_stress.loader import (
+    Load,
+    Tally,
+    is_loopback,
+    report,
+    run_connections,
+    start_together,
+)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost"])
@@ -31,6 +39,20 @@ def test_the_rates_of_a_loader_are_over_the_time_of_all_its_connections() -> Non
     assert (found["connections"], found["published_per_second"]) == (2, 40.0)
     assert (found["consumed_per_second"], found["lost"], found["errors"]) == (38.0, 10, 2)
     assert found["problem"] == "cut"
+
+
+def test_a_connection_that_fails_does_not_keep_the_others_from_working() -> None:
+    def work(load: Load, name: str, tally: Tally, ready: threading.Barrier) -> None:
+        if name == "bad":
+            raise OSError("refused\nand more")
+        start_together(ready, tally)
+        tally.published = load.most
+
+    load = Load(url="", seconds=1.0, message=b"", most=7)
+    good, bad = run_connections(work, load, ["good", "bad"])
+    assert (good.published, good.problem) == (7, "")
+    assert (bad.published, bad.problem, bad.began) == (0, "refused", 0.0)
+    assert report("loader-0", "publish", [good, bad])["errors"] == 1
 
 
 def test_a_loader_that_was_not_needed_reports_nothing_but_zeros() -> None:

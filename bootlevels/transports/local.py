@@ -37,10 +37,13 @@ OnStarted = Callable[[Started], None]
 class LocalTransport:
     """See ``Transport``. Output goes straight into the file, never through our memory."""
 
+    def __init__(self) -> None:
+        self._environment = dict(os.environ)  # decoded once, not for every program
+
     def run(self, program: ProgramRun, stop: Event, on_started: OnStarted) -> ProgramEnd:
         if program.stage is not None:
             return run_staged(_Here(program), program, stop, on_started)
-        environment = {**os.environ, **program.environment}
+        environment = {**self._environment, **program.environment}
         return run_here(
             program, program.words, environment, program.directory, Limit.of(program, stop),
             on_started,

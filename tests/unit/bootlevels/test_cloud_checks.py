@@ -1,0 +1,84 @@
+"""What ``validate`` adds: the clouds are asked, and nothing is launched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootlevels import cloud_checks
+from bootlevels.cloud_checks import cloud_problems
+from bootlevels.plan import BootLevel, LaunchPlan, MachineRequest, ServiceKind, ServiceSpec
+from coordinator.errors import CredentialsRejected, RetryLater
+
+WEB = ServiceSpec(
+    name="web",
+    kind=ServiceKind.MACHINE,
+    machine=MachineRequest(cloud="west", settings={"image": "old"}, timeout=1.0),
+)
+
+
+def plan(**settings: str) -> LaunchPlan:
+    return LaunchPlan(
+        name="p",
+        clouds={"west": {"driver": "asked", **settings}, "unused": {"driver": "asked"}},
+        levels=(BootLevel(number=1, services=(WEB,)),),
+    )
+
+
+class AskedCloud:
+    """Answers as ``answer`` says; knows which images there are."""
+
+    answer: Exception | None = None
+    given: Mapping[str, str] = {}
+    asked = 0
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, str], state_dir: Path) -> AskedCloud:
+        cls.given = dict(settings)
+        return cls()
+
+    def list_instances(self, run: str) -> Sequence[Any]:
+        type(self).asked += 1
+        if self.answer is not None:
+            raise self.answer
+        return []
+
+    def problems_of(self, settings: Mapping[str, str]) -> list[str]:
+        return [f"there is no image '{settings['image']}'"]
+
+
+@pytest.fixture(autouse=True)
+def cloud(monkeypatch: pytest.MonkeyPatch) -> type[AskedCloud]:
+    monkeypatch.setattr(cloud_checks, "find_plugin", lambda *_: AskedCloud)
+    monkeypatch.setattr(AskedCloud, "answer", None)
+    monkeypatch.setattr(AskedCloud, "asked", 0)
+    return AskedCloud
+
+
+def test_a_cloud_says_what_it_has_not(cloud: type[AskedCloud]) -> None:
+    (problem,) = cloud_problems(plan(), {})
+    assert problem.key == "services.web.settings"
+    assert problem.what == "there is no image 'old'"
+    assert cloud.asked == 1, "a cloud that no service uses is not asked"
+
+
+def test_rejected_credentials_are_a_problem_of_the_cloud(cloud: type[AskedCloud]) -> None:
+    cloud.answer = CredentialsRejected("signature")
+    (problem,) = cloud_problems(plan(), {})
+    assert problem.key == "clouds.west"
+    assert "does not accept the credentials" in problem.what
+
+
+def test_a_cloud_that_can_not_be_asked_is_said(cloud: type[AskedCloud]) -> None:
+    cloud.answer = RetryLater("throttled")
+    assert cloud_problems(plan(), {})[0].what == "the cloud can't be asked: throttled"
+
+
+def test_secrets_come_from_the_environment(cloud: type[AskedCloud]) -> None:
+    (problem,) = cloud_problems(plan(key="env:MY_KEY"), {})
+    assert problem.what == "the environment has no MY_KEY"
+    cloud_problems(plan(key="env:MY_KEY"), {"MY_KEY": "k"})
+    assert cloud.given == {"key": "k"}

@@ -124,8 +124,12 @@ def overhead(services: int) -> list[Figure]:
         Figure("true: bare loop, a service", bare / services * 1000, "ms"),
         Figure("true: boot / bare loop", took / bare, "×"),
     ]
-    bare = bare_loop(services, ["sleep", "0.05"], MAX_THREADS)
-    took, _ = booted(services, "sleep 0.05")
+    # By turns and the best of each: other work on this machine is nobody's cost.
+    pairs = [
+        (bare_loop(services, ["sleep", "0.05"], MAX_THREADS), booted(services, "sleep 0.05")[0])
+        for _ in range(2)
+    ]
+    bare, took = (min(each) for each in zip(*pairs, strict=True))
     note = f"{took:.2f} s against {bare:.2f} s"
     figures.append(Figure("sleep 50 ms: boot / bare loop", took / bare, "×", 1.5, note))
     return figures

@@ -120,6 +120,7 @@ def plan(
 
 
 @click.command()
+@click.option("--json", is_flag=True, expose_value=False, help="It is JSON in any case.")
 def schema() -> None:
     """Print the JSON Schema of native launch plans.
 

@@ -18,7 +18,6 @@ from threading import Event
 from bootlevels.attributes import Attributes, secrets_of
 from bootlevels.boot_sequence import ENDED_STATES, ServiceState, is_stopping
 from bootlevels.cloud_drivers import CloudDrivers
-from bootlevels.exits import EXIT_WORKERS_REMAIN
 from bootlevels.machine_facts import machine_facts
 from bootlevels.machine_record import MachineRecord
 from bootlevels.moments import Outcome, Watcher, silent
@@ -30,21 +29,22 @@ from bootlevels.record import LaunchRecord, Record, RunRecord, ServiceRecord
 from bootlevels.run_home import RECORD_NAME, RUN_NAME, epu_home, run_names
 from bootlevels.run_lock import writer_lock
 from bootlevels.run_status import RunStatus, look_at_run
-from bootlevels.run_store import RunIsTerminating, Wanted, store_run
+from bootlevels.run_store import (
+    RunIsTerminating,
+    Wanted,
+    WorkersRemain,
+    note_workers_left,
+    store_run,
+    workers_left,
+)
 from bootlevels.runner import Runner
 from bootlevels.service_life import ServiceLife
 from bootlevels.service_steps import RunPlace, ServiceSteps, StepFailed
 from bootlevels.ssh_words import scp_command, ssh_command
-from coordinator.errors import ConfigProblem, EpuError, NotFound, Problem, did_you_mean
+from coordinator.errors import ConfigProblem, NotFound, Problem, did_you_mean
 
 #: How often a repair replaces a broken service.
 TRIES = 3
-
-
-class WorkersRemain(EpuError):
-    """The run's pools have workers, or nobody could say that they have none."""
-
-    exit_code = EXIT_WORKERS_REMAIN
 
 
 @dataclass(frozen=True)
@@ -253,20 +253,34 @@ class Run:
         self,
         *,
         leave_workers: bool = False,
+        workers_confirmed: bool = False,
         watch: Watcher | None = None,
         stop: Event | None = None,
     ) -> Outcome:
         """End every level, highest first; again goes on, after the end it is harmless.
 
-        Raises WorkersRemain (nothing was touched) unless ``leave_workers``; Interrupted,
-        RunIsBusy, RecordProblem.
+        ``leave_workers`` lets them run, and is remembered; ``workers_confirmed``: the
+        caller made sure that there are none. Raises WorkersRemain (nothing was touched)
+        without either; Interrupted, RunIsBusy, RecordProblem.
         """
         with self.writing("epu terminate", watch, stop) as runner:
             if self.info.terminated_at is not None:
                 return Outcome()
-            if not leave_workers:
+            if leave_workers:
+                # Before anything else: whoever boots this name again must know of them.
+                note_workers_left(self.directory, True)
+            elif not workers_confirmed:
                 self._no_workers()
             return runner.terminate()
+
+    @property
+    def workers_left(self) -> bool:
+        """Whether the levels were ended with the workers left running."""
+        return workers_left(self.directory)
+
+    def workers_are_gone(self) -> None:
+        """Whoever made sure of it says so; the name may be booted again."""
+        note_workers_left(self.directory, False)
 
     def _no_workers(self) -> None:
         """Raise WorkersRemain unless it is certain that the pools have no nodes."""

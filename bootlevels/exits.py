@@ -22,10 +22,9 @@ EXIT_INTERRUPTED = 130
 @contextmanager
 def said() -> Iterator[None]:
     """Turn every known problem into its sentence and exit code."""
-    from bootlevels.api import WorkersRemain
     from bootlevels.record import RecordProblem
     from bootlevels.run_lock import RunIsBusy
-    from bootlevels.run_store import RunIsTerminating
+    from bootlevels.run_store import RunIsTerminating, WorkersRemain
     from bootlevels.runner import Interrupted
     from coordinator.errors import ConfigProblem, NotFound
 

@@ -15,7 +15,6 @@ from sqlalchemy.pool import NullPool
 
 from coordinator.errors import EpuError
 
-
 #: A row is on the disk when its commit returns, even if the power fails then.
 SYNCHRONOUS = "FULL"
 

@@ -8,11 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bootlevels.boot_sequence import changed_services, is_stopping
+from bootlevels.exits import EXIT_WORKERS_REMAIN
 from bootlevels.plan import LaunchPlan
 from bootlevels.record import Record, RecordProblem
 from bootlevels.run_home import RECORD_NAME
 from bootlevels.run_lock import writer_lock
 from coordinator.errors import ConfigProblem, EpuError, Problem
+
+#: A file in the run's directory: its levels were ended with the workers left running.
+WORKERS_LEFT = "workers-left"
+
+
+class WorkersRemain(EpuError):
+    """The run's pools have workers, or nobody could say that they have none."""
+
+    exit_code = EXIT_WORKERS_REMAIN
 
 
 class RunIsTerminating(EpuError):
@@ -31,8 +41,8 @@ class Wanted:
 def store_run(directory: Path, wanted: Wanted) -> None:
     """A record in ``directory`` for ``wanted``, or the unfinished one with the plan in it.
 
-    Raises RunIsTerminating, ConfigProblem (it stands by another plan), RunIsBusy,
-    RecordProblem.
+    Raises RunIsTerminating, WorkersRemain (an ended run of that name left some running),
+    ConfigProblem (it stands by another plan), RunIsBusy, RecordProblem.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -40,6 +50,20 @@ def store_run(directory: Path, wanted: Wanted) -> None:
             _store(directory, wanted)
     except OSError as error:
         raise RecordProblem(f"{directory} can't be used: {error.strerror}") from None
+
+
+def workers_left(directory: Path) -> bool:
+    """Whether the run's levels were ended while its workers were told to go on."""
+    return (directory / WORKERS_LEFT).exists()
+
+
+def note_workers_left(directory: Path, left: bool) -> None:
+    """Remember, or forget, that workers of an ended run still live: machines cost money."""
+    note = directory / WORKERS_LEFT
+    if left:
+        note.touch(mode=0o600)
+    else:
+        note.unlink(missing_ok=True)
 
 
 def begin_anew(directory: Path) -> None:
@@ -65,6 +89,11 @@ def _store(directory: Path, wanted: Wanted) -> None:
     try:
         old, states = record.run(), record.states()
         if old.terminated_at is not None:
+            if workers_left(directory):
+                raise WorkersRemain(
+                    f"run '{name}' was terminated with its workers left running: "
+                    f"'epu teardown {name}' ends them; -n boots a run of another name"
+                )
             _move_aside(directory)
             directory.mkdir(mode=0o700)
             _create(directory, wanted)

@@ -44,7 +44,7 @@ class BootedLevels:
 
         try:
             # Whether workers are gone has been found out before, by better witnesses.
-            outcome = self.run.terminate(leave_workers=True, watch=self._watch)
+            outcome = self.run.terminate(workers_confirmed=True, watch=self._watch)
         except Interrupted:
             raise KeyboardInterrupt from None
         if not outcome.ok:

@@ -12,10 +12,11 @@ from threading import Event
 
 import pytest
 
-from bootlevels.api import Run, RunIsTerminating, WorkersRemain
+from bootlevels.api import Run
 from bootlevels.boot_sequence import ServiceState
 from bootlevels.run_home import run_names
 from bootlevels.run_lock import RunIsBusy, writer_lock
+from bootlevels.run_store import RunIsTerminating, WorkersRemain
 from bootlevels.runner import Interrupted, Moment
 from coordinator.errors import ConfigProblem, NotFound
 
@@ -44,6 +45,31 @@ TWO_LEVELS = """
 
 def states(run: Run) -> dict[str, str]:
     return {service.spec.name: service.record.state.value for service in run.services()}
+
+
+def test_a_run_whose_workers_were_left_running_is_not_booted_over(
+    home: Path, plan_file: PlanFile
+) -> None:
+    """Its directory is where those workers' machines and records are."""
+    plan = plan_file(TWO_LEVELS)
+    run = Run.prepare(plan, name="r1")
+    assert run.boot().ok
+    assert run.terminate(leave_workers=True).ok
+    with pytest.raises(WorkersRemain, match="epu teardown r1"):
+        Run.prepare(plan, name="r1")
+    assert Run.open("r1").workers_left
+    run.workers_are_gone()
+    assert Run.prepare(plan, name="r1").boot().ok
+
+
+def test_a_run_whose_workers_were_confirmed_gone_can_be_booted_again(
+    home: Path, plan_file: PlanFile
+) -> None:
+    run = Run.prepare(plan_file(TWO_LEVELS), name="r1")
+    assert run.boot().ok
+    assert run.terminate(workers_confirmed=True).ok
+    assert not run.workers_left
+    assert Run.prepare(plan_file(TWO_LEVELS), name="r1").boot().ok
 
 
 def test_a_run_lives_from_boot_to_termination(home: Path, plan_file: PlanFile) -> None:

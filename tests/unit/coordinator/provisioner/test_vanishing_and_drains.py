@@ -164,3 +164,13 @@ def test_a_broken_cloud_delays_no_other(make_world: Callable[..., Any]) -> None:
     assert world.machines("other") == ["l2-0"]
     assert world.states()["l2-0"] == "BOOTING"
     assert "TypeError" in world.part.status()["clouds"]["cloud"]["problem"]
+
+
+def test_what_vanished_is_terminated_once_so_that_it_never_comes_back(exact_world: Any) -> None:
+    world = exact_world
+    world.running(1)
+    world.clouds["cloud"].vanish("m-000001")
+    world.part.presence_lost(["l1-0"])
+    world.pass_time(100)
+    assert world.states() == {"l1-0": "TERMINATED"}
+    assert world.clouds["cloud"].calls.count("terminate") == 1

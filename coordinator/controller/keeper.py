@@ -283,8 +283,10 @@ class Keeper:
             log.info("batch %s will be sent again: %s", batch.batch_id, problem)
             return
         else:
-            if answer.outcome == "superseded" and name in self._pools:
-                self._pools[name].superseded = True
+            pool = self._pools.get(name)
+            # A batch that an earlier life of ours stored says nothing about this one's claim.
+            if answer.outcome == "superseded" and pool and pool.epoch == batch.epoch:
+                pool.superseded = True
                 self.events.append("superseded", pool=name, reason=answer.detail)
             elif answer.outcome not in ("applied", "repeated"):
                 log.info("batch %s: %s (%s)", batch.batch_id, answer.outcome, answer.detail)

@@ -184,8 +184,13 @@ def _is_gone(
     if record.enrolled_at is None or record.state in (LAUNCHING, TERMINATING, BOOT_FAILED):
         return True
     answer = silent.get(record.node_id)
-    if answer is None and said_gone and window == 0 and record.presence_lost_at is not None:
-        return True  # this cloud reads the world itself, and the broker agrees with it
+    if answer is None and said_gone and window == 0:
+        # This cloud reads the world itself, and the broker agrees with it ...
+        if record.presence_lost_at is not None:
+            return True
+        # ... or the agent, asked about, was never heard since it enrolled.
+        if record.state is BOOTING and record.node_id in silent:
+            return True
     return answer
 
 

@@ -21,7 +21,7 @@ demo: install ## boot the sleeper, kill a node, grow and shrink, tear down with 
 	@$(BIN)/python -m mgmt.cli demo
 
 test: install ## run all tests that a machine without a cloud can run (under 10 min)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses $(PARALLEL) --dist loadfile
 
 check: $(READY) ## formatting, lint, types, house rules and packaging (under 60 s)
 	@$(BIN)/ruff format --check .

@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 VENV := .venv
+# Most tests wait for real brokers and processes, so more of them than cores run at once.
+PARALLEL ?= 4
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
@@ -55,7 +57,7 @@ $(READY): setup.py constraints.txt
 	@echo "Setting up a virtual environment in $(VENV) (once) …"
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || tools/install-package python3-venv
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check \
 	  --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 

@@ -292,6 +292,10 @@ class Pool:
         found = machine_processes(self.system.cloud.root, node_id)
         return next((one.pid for one in found if "agent.service" in one.command), 0)
 
+    def kill_agent(self, node_id: str) -> None:
+        """SIGKILL a node's agent, and only that."""
+        os.kill(self.agent_pid(node_id), signal.SIGKILL)
+
     def set_size(self, size: int) -> None:
         self.system.ask("controller", "reconfigure", self.name, {"engine.preserve_n": size})
 

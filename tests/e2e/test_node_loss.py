@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -124,7 +122,7 @@ def test_an_agent_that_is_killed_comes_back_and_nobody_is_replaced(
         (node,) = before
         was = system.call(f"agent-{node}", "describe")["boot_id"]
         at = time.time()
-        os.kill(pool.agent_pid(node), signal.SIGKILL)
+        pool.kill_agent(node)
         # Nobody serves its queue for a moment: the loss of presence is seen, and is a hint.
         system.wait(
             lambda: system.call(f"agent-{node}", "describe", timeout=1)["boot_id"] != was,

@@ -12,7 +12,7 @@ READY := $(VENV)/.installed
 PACKAGES := rabbitmq-server:/usr/lib/rabbitmq/bin/rabbitmq-server
 
 .DEFAULT_GOAL := help
-.PHONY: help install system demo test check format unit integration e2e benchmark clean
+.PHONY: help install system demo test check format unit integration e2e soak benchmark clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,7 +38,10 @@ integration: install ## only the tests against a real broker and real processes
 	@$(BIN)/python -m pytest tests/integration
 
 e2e: install ## only the tests that boot a whole system
-	@$(BIN)/python -m pytest tests/e2e
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/e2e
+
+soak: install ## the long tests: a broker away for ten minutes (about 12 min)
+	@$(BIN)/python -m pytest -m soak --timeout=1800
 
 benchmark: install ## measure memory, CPU, reaction times; prints the figures
 	@$(BIN)/python -m benchmarks.footprint

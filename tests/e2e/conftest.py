@@ -37,7 +37,9 @@ from mgmt.broker_launch import server_script
 CLOUD = "here"
 ALIVE = frozenset(MachineState) - {MachineState.GONE}
 #: Seconds within which whatever should happen has happened, on a machine that is busy too.
-SOON = 30.0
+SOON = 45.0
+#: Systems of several test processes may start at the same time on two cores.
+START_WITHIN = 100.0
 
 
 @dataclass
@@ -83,10 +85,10 @@ class System:
             **settings,
         )
         serve.start(config)
-        self.wait(self.answers, "every service answers")
+        self.wait(self.answers, "every service answers", START_WITHIN)
 
     def start_broker(self) -> None:
-        self.access = start_broker(self.broker_directory, self.run)
+        self.access = start_broker(self.broker_directory, self.run, timeout=START_WITHIN)
 
     def stop_broker(self) -> None:
         self.close()
@@ -117,6 +119,10 @@ class System:
         """Every machine of the run that has processes, of whatever pool."""
         found = self.cloud.list_instances(self.run)
         return [one.cloud_id for one in found if one.state in ALIVE]
+
+    def processes_left(self) -> list[str]:
+        """Commands of live processes that name this system's directory, ours excepted."""
+        return processes_naming(str(self.directory))
 
     # ---------------------------------------------------------------- asking
 
@@ -167,14 +173,15 @@ class System:
 
     def connections(self) -> dict[str, str]:
         """Connection name → user, as the management plugin last sampled them."""
-        return {one["name"]: one["user"] for one in self._manage("GET", "connections")}
+        return {one["name"]: one["user"] for one in self.manage("GET", "connections")}
 
     def reset(self, connection: str) -> None:
         """Have the broker close a connection; one that is gone is fine."""
         with suppress(urllib.error.HTTPError):
-            self._manage("DELETE", f"connections/{quote(connection, safe='')}")
+            self.manage("DELETE", f"connections/{quote(connection, safe='')}")
 
-    def _manage(self, method: str, path: str) -> Any:
+    def manage(self, method: str, path: str) -> Any:
+        """A call of the management API as the administrator."""
         who = self.access.accounts["admin"]
         pair = base64.b64encode(f"{who.user}:{who.password}".encode()).decode()
         request = urllib.request.Request(
@@ -300,7 +307,31 @@ class Pool:
         self.system.ask("controller", "reconfigure", self.name, {"engine.preserve_n": size})
 
 
+def processes_naming(text: str) -> list[str]:
+    """Command lines of live processes that have ``text`` in them or in their environment."""
+    found = []
+    for directory in Path("/proc").iterdir():
+        if directory.name.isdigit() and int(directory.name) != os.getpid():
+            with suppress(OSError):
+                words = (directory / "cmdline").read_bytes()
+                if text.encode() in words + (directory / "environ").read_bytes():
+                    found.append(words.replace(b"\0", b" ").decode())
+    return found
+
+
 # ------------------------------------------------------------------ fixtures
+
+
+@pytest.fixture(scope="session")
+def processes_with() -> Callable[[str], list[str]]:
+    """``processes_with(text)``: commands of live processes that name it."""
+    return processes_naming
+
+
+@pytest.fixture(scope="session")
+def system_in() -> Callable[[Path, str], System]:
+    """``system_in(directory, run)``: looks at a system that something else starts there."""
+    return System
 
 
 def _fresh_system(tmp_path_factory: pytest.TempPathFactory, run: str) -> Iterator[System]:

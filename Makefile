@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 VENV := .venv
+# Most tests wait for real brokers and processes, so more of them than cores run at once.
+PARALLEL ?= 4
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
@@ -10,7 +12,7 @@ READY := $(VENV)/.installed
 PACKAGES := rabbitmq-server:/usr/lib/rabbitmq/bin/rabbitmq-server
 
 .DEFAULT_GOAL := help
-.PHONY: help install system demo test check format unit integration e2e benchmark clean
+.PHONY: help install system demo test check format unit integration e2e soak benchmark clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,7 +23,7 @@ demo: install ## boot the sleeper, kill a node, grow and shrink, tear down with 
 	@$(BIN)/python -m mgmt.cli demo
 
 test: install ## run all tests that a machine without a cloud can run (under 10 min)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses $(PARALLEL) --dist loadfile
 
 check: $(READY) ## formatting, lint, types, house rules and packaging (under 60 s)
 	@$(BIN)/ruff format --check .
@@ -36,7 +38,10 @@ integration: install ## only the tests against a real broker and real processes
 	@$(BIN)/python -m pytest tests/integration
 
 e2e: install ## only the tests that boot a whole system
-	@$(BIN)/python -m pytest tests/e2e
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/e2e
+
+soak: install ## the long tests: a broker away for ten minutes (about 12 min)
+	@$(BIN)/python -m pytest -m soak --timeout=1800
 
 benchmark: install ## measure memory, CPU, reaction times; prints the figures
 	@$(BIN)/python -m benchmarks.footprint
@@ -55,7 +60,7 @@ $(READY): setup.py constraints.txt
 	@echo "Setting up a virtual environment in $(VENV) (once) …"
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || tools/install-package python3-venv
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check \
 	  --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 

@@ -27,7 +27,7 @@ from eventlet.event import Event as GreenEvent
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import KombuError
 from nameko.amqp.publish import Publisher
-from nameko.exceptions import ContainerBeingKilled
+from nameko.exceptions import BadRequest, ContainerBeingKilled
 from nameko.extensions import DependencyProvider, Entrypoint
 from nameko.messaging import Consumer, QueueConsumer
 from nameko.rpc import Responder, Rpc, RpcConsumer, get_rpc_exchange
@@ -139,6 +139,8 @@ class _SafeReplies(RpcConsumer):  # type: ignore[misc]
 
     def handle_result(self, message: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
         config = self.container.config
+        if exc_info is not None:
+            log_failure(message.delivery_info.get("routing_key", "a call"), exc_info)
         try:
             if message.properties.get("reply_to"):
                 responder = _SafeResponder(
@@ -151,6 +153,15 @@ class _SafeReplies(RpcConsumer):  # type: ignore[misc]
         with suppress(*_CONNECTION_ERRORS):
             self.queue_consumer.ack_message(message)
         return result, exc_info
+
+
+def log_failure(what: str, exc_info: Any) -> None:
+    """One line for an error that speaks for itself, a traceback for a defect of ours."""
+    problem = exc_info[1]
+    if getattr(problem, "expected", False) or isinstance(problem, BadRequest):
+        log.info("%s: %s: %s", what, type(problem).__name__, _line(problem))
+    else:
+        log.error("%s failed", what, exc_info=exc_info)
 
 
 def _came_straight(message: Any, exchange: str) -> bool:
@@ -236,6 +247,14 @@ class _PatientEntrypoint(Consumer):  # type: ignore[misc]
         except ContainerBeingKilled:
             self.queue_consumer.requeue_message(message)
 
+    def handle_result(
+        self, message: Any, worker_ctx: Any, result: Any = None, exc_info: Any = None
+    ) -> tuple[Any, Any]:
+        if exc_info is not None:
+            log_failure(self.method_name, exc_info)
+        kept: tuple[Any, Any] = super().handle_result(message, worker_ctx, result, exc_info)
+        return kept
+
 
 #: ``@consume(queue)``: one call of the method, with a Delivery, per message of a queue.
 consume = _PatientEntrypoint.decorator
@@ -302,6 +321,8 @@ class _SteadyTimer(Entrypoint):  # type: ignore[misc]
         return bool(self.should_stop.ready())
 
     def _finished(self, _context: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+        if exc_info is not None:
+            log_failure(self.method_name, exc_info)
         self.done.send()
         return result, exc_info
 

@@ -73,6 +73,8 @@ def set_up_logging(level: str = "INFO") -> None:
     )
     for chatty in ("nameko", "kombu", "amqp", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # It prints a traceback for every exception; bus.log_failure tells which deserve one.
+    logging.getLogger("nameko.containers").setLevel(logging.CRITICAL)
     # It prints a traceback for every lost connection; we say it in a line.
     logging.getLogger("kombu.mixins").setLevel(logging.ERROR)
 

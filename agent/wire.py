@@ -16,6 +16,8 @@ T = TypeVar("T")
 class MalformedMessage(ValueError):
     """A message from outside does not have the shape it must have."""
 
+    expected = True
+
 
 def to_wire(value: Any) -> Any:
     """Plain dicts, lists, strings and numbers of a message, ready for JSON."""

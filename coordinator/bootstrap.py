@@ -10,11 +10,10 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.messages import BrokerAccess
-from coordinator.config import CoordinatorConfig, read_token_key
+from coordinator.config import CoordinatorConfig, cloud_directory, read_token_key
 
 if TYPE_CHECKING:
     from coordinator.controller.keeper import Keeper
@@ -64,7 +63,9 @@ def build_registrar(config: CoordinatorConfig, access: BrokerAccess, call: Call)
     )
 
 
-def build_keeper(config: CoordinatorConfig, call: Call) -> Keeper:
+def build_keeper(
+    config: CoordinatorConfig, call: Call, in_background: Callable[[Callable[[], None]], object]
+) -> Keeper:
     """The controller process: pools, engines, decisions."""
     from coordinator.controller.keeper import Keeper
     from coordinator.controller.records import PoolRecords
@@ -79,6 +80,7 @@ def build_keeper(config: CoordinatorConfig, call: Call) -> Keeper:
         call,
         time.time,
         lambda prefix: f"{prefix}-{uuid.uuid4().hex[:10]}",
+        in_background,
     )
 
 
@@ -98,7 +100,7 @@ def build_provisioner(
     launcher = Launcher(config.run, read_token_key(config), to_wire(enrol_only), render)
     store = open_store(config.store_path("provisioner"))
     clouds = {
-        name: CloudProcess(name, settings, Path(config.state_dir))
+        name: CloudProcess(name, settings, cloud_directory(config.state_dir, name))
         for name, settings in config.clouds.items()
     }
     return Provisioner(

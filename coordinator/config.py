@@ -52,6 +52,11 @@ class CoordinatorConfig:
         return Path(self.state_dir) / f"{component}.db"
 
 
+def cloud_directory(state_dir: Path | str, cloud: str) -> Path:
+    """Where the driver of one cloud keeps what it needs; no two clouds share it."""
+    return Path(state_dir) / "clouds" / cloud
+
+
 def config_of(nameko_config: Mapping[str, Any]) -> CoordinatorConfig:
     """The section ``epu`` of a loaded nameko config. Raises ConfigProblem."""
     try:

@@ -10,6 +10,9 @@ from difflib import get_close_matches
 class EpuError(Exception):
     """Everything that this system raises on purpose."""
 
+    #: Shells log one line for it, not a traceback: it says itself what is the matter.
+    expected = True
+
 
 class RetryLater(EpuError):
     """Nothing is known to have happened; the same call may be made again later."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any
 
 from coordinator.errors import ConfigProblem, Problem, did_you_mean
@@ -37,6 +36,9 @@ def find_plugin(group: str, name: str, key: str = "") -> Any:
     aliases = ALIASES[group]
     if name in aliases:
         return _import(aliases[name], key)
+    # Imported here: it costs a driver's host process 3 MB, and built-in names don't need it.
+    from importlib.metadata import entry_points
+
     installed = {point.name: point for point in entry_points(group=group)}
     if name in installed:
         try:

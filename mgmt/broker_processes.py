@@ -67,6 +67,19 @@ def node_processes(mark: str) -> tuple[NodeProcess, ...]:
     return tuple(sorted(found, key=lambda process: process.pid))
 
 
+def has_ended(mark: str) -> bool:
+    """Whether no process of a node lives, looked at more than once.
+
+    A process has no environment to read for the instant in which it executes another
+    program, and a node's start scripts do that several times.
+    """
+    for _ in range(3):
+        if node_processes(mark):
+            return False
+        time.sleep(_LOOK_EVERY)
+    return True
+
+
 def resident_bytes(process: NodeProcess) -> int:
     """Resident memory of a process, 0 when it is gone."""
     try:

@@ -27,7 +27,7 @@ from mgmt.broker_files import (
 )
 from mgmt.broker_launch import SCRIPT_VARIABLE, STATISTICS_INTERVAL, launch, server_script
 from mgmt.broker_problems import BrokerUnavailable
-from mgmt.broker_processes import beam_of, end_node, node_processes
+from mgmt.broker_processes import beam_of, end_node, has_ended, node_processes
 
 _LOOK_EVERY = 0.1
 #: What a node that could not start is given to end in peace, seconds.
@@ -126,7 +126,7 @@ class NodeStart:
     def _wait_ready(self, identity: NodeIdentity, access: BrokerAccess) -> None:
         while not is_ready(access):
             # The scripts in front of Erlang carry the mark too, so none means it ended.
-            if not node_processes(identity.mark):
+            if has_ended(identity.mark):
                 if "eaddrinuse" in self.files.last_lines(60):
                     raise _PortLost(self._failure("found one of its ports taken"))
                 raise BrokerUnavailable(self._failure("ended while it was starting"))

@@ -112,8 +112,8 @@ def epu() -> None:
     Examples:
       epu boot sleeper -n demo     boot a sample plan
       epu pools                    the pools of the only living run
-      epu pool set-n sleeper 3     keep three workers
-      epu explain sleeper          why it has the size it has
+      epu pool set-n epu-sleeper 3 keep three workers
+      epu explain epu-sleeper      why it has the size it has
       epu teardown demo            end all of it, with a receipt
     """
 

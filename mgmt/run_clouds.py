@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from coordinator.clouds.base import CloudDriver, MachineState
+from coordinator.config import cloud_directory
 from coordinator.errors import EpuError
 from coordinator.plugins import find_plugin
 from mgmt.teardown_record import Listing, Machine
@@ -57,5 +58,5 @@ def open_driver(name: str, settings: Mapping[str, str], state_dir: Path) -> Clou
     """The driver of one cloud as the coordinator would make it. Raises ConfigProblem."""
     own = dict(settings)
     driver_class = find_plugin("epu.clouds", own.pop("driver", ""), f"clouds.{name}.driver")
-    driver: CloudDriver = driver_class.from_settings(own, state_dir)
+    driver: CloudDriver = driver_class.from_settings(own, cloud_directory(state_dir, name))
     return driver

@@ -91,13 +91,13 @@ class ProcessCloud:
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, str], state_dir: Path) -> ProcessCloud:
-        """Keys: ``root`` (default ``<state_dir>/machines``), ``agent_command`` (JSON list)."""
+        """Keys: ``root`` (default: ``state_dir``), ``agent_command`` (JSON list)."""
         known = {"root", "agent_command"}
         problems = [
             Problem(key=key, what="unknown key", remedy=did_you_mean(key, known))
             for key in sorted(settings.keys() - known)
         ]
-        root = Path(settings.get("root") or state_dir / "machines").expanduser().absolute()
+        root = Path(settings.get("root") or state_dir).expanduser().absolute()
         if _NOT_IN_ROOT.search(str(root)):
             problems.append(Problem(key="root", what=f"'{root}' holds one of * ? [ ] ; # %"))
         words: object = None

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from agent.messages import (
@@ -63,7 +64,10 @@ class _Pool:
 
 
 class Keeper:
-    """Keeps every pool of this process. ``call`` is an RPC with a deadline."""
+    """Keeps every pool of this process.
+
+    ``call`` is an RPC with a deadline; ``in_background`` runs what no cycle may wait for.
+    """
 
     def __init__(
         self,
@@ -73,8 +77,10 @@ class Keeper:
         call: Callable[..., Any],
         clock: Callable[[], float],
         new_id: Callable[[str], str],
+        in_background: Callable[[Callable[[], None]], object],
     ) -> None:
         self._config = config
+        self._in_background = in_background
         self._records = records
         self.events = events
         self._call = call
@@ -204,7 +210,7 @@ class Keeper:
             self._pending[name] = outcome.batch
             self._send(name, outcome.batch)
         for node_id in outcome.pings:
-            self._ping(node_id)
+            self._in_background(partial(self._ping, node_id))
         self._declare_queue(pool)
 
     def _store(self, pool: _Pool, outcome: CycleOutcome, before: PoolMemory) -> None:
@@ -277,8 +283,10 @@ class Keeper:
             log.info("batch %s will be sent again: %s", batch.batch_id, problem)
             return
         else:
-            if answer.outcome == "superseded" and name in self._pools:
-                self._pools[name].superseded = True
+            pool = self._pools.get(name)
+            # A batch that an earlier life of ours stored says nothing about this one's claim.
+            if answer.outcome == "superseded" and pool and pool.epoch == batch.epoch:
+                pool.superseded = True
                 self.events.append("superseded", pool=name, reason=answer.detail)
             elif answer.outcome not in ("applied", "repeated"):
                 log.info("batch %s: %s (%s)", batch.batch_id, answer.outcome, answer.detail)
@@ -286,6 +294,7 @@ class Keeper:
         self._pending.pop(name, None)
 
     def _ping(self, node_id: str) -> None:
+        """Ask a silent node for a sign of life. Takes seconds: silent ones do not answer."""
         try:
             beat = self._call(f"agent-{node_id}", "beat_now", timeout=2.0)
             self._call("sensors", "report", beat, timeout=2.0)

@@ -2,13 +2,20 @@
 
 from agent import green  # noqa: F401, I001 - patches the standard library before all else
 
+from collections.abc import Callable
 from typing import Any
+
+import eventlet
+from eventlet.greenpool import GreenPool
 
 from agent import bus
 from agent.rpc_client import ClientPool
 from agent.wire import to_wire
 from coordinator.config import config_of
 from coordinator.controller.keeper import Keeper
+
+#: Silent nodes that are asked for a sign of life at the same time.
+IN_FLIGHT = 50
 
 
 def build(config: dict[str, Any]) -> Keeper:
@@ -17,7 +24,13 @@ def build(config: dict[str, Any]) -> Keeper:
 
     own = config_of(config)
     calls = ClientPool(config["AMQP_URI"], timeout=own.call_timeout)
-    return build_keeper(own, calls.call)
+    asking = GreenPool(IN_FLIGHT)
+
+    def in_background(work: Callable[[], None]) -> None:
+        # A full pool makes its caller wait, which must not be the cycle.
+        eventlet.spawn_n(asking.spawn_n, work)
+
+    return build_keeper(own, calls.call, in_background)
 
 
 class Controller:

@@ -131,7 +131,7 @@ def sync_from_observed(
             continue
         verdict = _is_gone(record, said_gone, window, silent)
         if verdict:
-            changes.append(_ended(record, listing.at))
+            changes.append(_ended(record, machine_of, listing.at))
         elif verdict is None and record.node_id not in silent:
             suspects.append(record.node_id)
     return Synced(
@@ -184,13 +184,23 @@ def _is_gone(
     if record.enrolled_at is None or record.state in (LAUNCHING, TERMINATING, BOOT_FAILED):
         return True
     answer = silent.get(record.node_id)
-    if answer is None and said_gone and window == 0 and record.presence_lost_at is not None:
-        return True  # this cloud reads the world itself, and the broker agrees with it
+    if answer is None and said_gone and window == 0:
+        # This cloud reads the world itself, and the broker agrees with it ...
+        if record.presence_lost_at is not None:
+            return True
+        # ... or the agent, asked about, was never heard since it enrolled.
+        if record.state is BOOTING and record.node_id in silent:
+            return True
     return answer
 
 
-def _ended(record: Record, at: float) -> Change:
+def _ended(record: Record, machine: CloudInstance | None, at: float) -> Change:
     reason = "the cloud lists it no more"
     if record.state is not TERMINATING:
         reason = f"vanished: {reason}"
-    return move(record, TERMINATED, at, reason, next_attempt_at=None)
+    cloud_id = record.cloud_id or (machine.cloud_id if machine else None)
+    # What we never asked the cloud to end is asked for once: it may keep something of it,
+    # and if both witnesses were wrong, it must not come back.
+    never_asked = cloud_id is not None and record.terminate_called_at is None
+    again = at if never_asked else None
+    return move(record, TERMINATED, at, reason, next_attempt_at=again, cloud_id=cloud_id)

@@ -31,6 +31,7 @@ def silence(
 
     A lost presence counts until the agent is heard again. Mere silence counts after
     SILENT_INTERVALS heartbeats, measured only over time in which it could have been heard.
+    Until then one that was never heard is no witness, neither way.
     """
     return {record.node_id: _silent(record, witness, now) for record in records}
 
@@ -48,4 +49,6 @@ def _silent(record: Record, witness: Witness | None, now: float) -> bool | None:
     ages = [witness.observing_age, now - record.state_since]
     if heard_age is not None:
         ages.append(heard_age)
-    return min(ages) > SILENT_INTERVALS * record.heartbeat_interval
+    if min(ages) > SILENT_INTERVALS * record.heartbeat_interval:
+        return True
+    return None if heard_age is None else False

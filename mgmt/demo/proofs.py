@@ -27,7 +27,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class Sample:
-    """One look at the running pool. ``at`` in epoch seconds; counts of jobs and workers."""
+    """One look at the running pool, as its controller saw it ``at`` (epoch seconds)."""
 
     at: float
     done: int

@@ -20,7 +20,7 @@ from agent.messages import Event
 from agent.rpc_client import RpcClient
 from agent.wire import from_wire
 from coordinator.clouds.process import kill_machine
-from coordinator.config import read_access
+from coordinator.config import cloud_directory, read_access
 from coordinator.errors import EpuError
 from mgmt.demo import proofs
 from mgmt.demo.watch import LOOK_EVERY, Watch
@@ -132,6 +132,11 @@ class Story:
     # ---------------------------------------------------------------- means
 
     @property
+    def _machines(self) -> Path:
+        """Where the plan's process cloud keeps its machines."""
+        return cloud_directory(self.run_dir / "coordinator", "here")
+
+    @property
     def _accounts(self) -> Path:
         return self.run_dir / "broker" / "accounts.json"
 
@@ -177,7 +182,7 @@ class Story:
             if busy:
                 node_id = str(busy[0]["node_id"])
                 at = time.time()
-                kill_machine(self.run_dir / "coordinator" / "machines", node_id)
+                kill_machine(self._machines, node_id)
                 return node_id, at
             time.sleep(0.05)
         raise DemoFailed("no worker said that it was busy")
@@ -216,7 +221,7 @@ def leftovers_in_temp(run_dir: Path) -> list[str]:
     the records of the run say so.
     """
     found = []
-    for record in run_dir.glob("coordinator/machines/*/machine.json"):
+    for record in run_dir.glob("coordinator/clouds/*/*/machine.json"):
         mark = str(json.loads(record.read_text()).get("mark", ""))
         found += [path for path in Path(tempfile.gettempdir()).glob("epu-*") if mark in path.name]
     served = run_dir / "coordinator" / "serve.json"

@@ -66,9 +66,11 @@ class Watch:
 
 def sample_of(status: dict[str, Any], done: int, now: float) -> Sample:
     """A look at a pool's status as a Sample."""
+    # A status is as of the controller's last cycle, not of now.
+    seen_at = now - (status["decided_age"] or 0.0)
     counts = {name.rsplit(".", 1)[-1]: one["value"] for name, one in status["readings"].items()}
     return Sample(
-        at=now,
+        at=seen_at,
         done=done,
         ready=_whole(counts.get("ready")),
         unacknowledged=_whole(counts.get("unacknowledged")),

@@ -4,7 +4,7 @@ from agent import green  # noqa: F401, I001 - patches the standard library befor
 
 import os
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 from agent import bus
 
@@ -14,11 +14,17 @@ class Echo:
 
     name = "echo"
     ticks = 0
+    said: ClassVar[list[Any]] = []
     part = bus.Part(lambda config: dict(config))
 
     @bus.rpc
     def say(self, what: Any) -> Any:
+        Echo.said.append(what)
         return what
+
+    @bus.rpc
+    def all_said(self) -> list[Any]:
+        return Echo.said[-1000:]
 
     @bus.rpc
     def pid(self) -> int:

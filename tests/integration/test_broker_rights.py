@@ -167,7 +167,7 @@ def test_enrol_can_call_the_registrar_and_gets_its_answer(
     [
         *FOREIGN_KEYS,
         ("nameko-rpc", "registrar.ready"),
-        ("nameko-rpc", str(uuid.uuid4())),
+        ("nameko-rpc", "0c8dbd4e-6d1e-4c3a-9a53-3f2b1c9e7a55"),
         ("agent.events", beat_key(POOL, "a-0")),
     ],
 )

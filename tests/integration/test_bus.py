@@ -138,6 +138,35 @@ def test_a_malformed_request_is_never_fatal(
     assert echo.call("echo", "pid") == before
 
 
+def test_a_request_that_was_forwarded_past_the_senders_rights_is_dropped(
+    echo: RpcClient, broker: BrokerAccess, eventually: Callable[..., Any]
+) -> None:
+    from kombu import Connection, Exchange, Queue
+
+    side_road = Queue(
+        "",
+        exclusive=True,
+        queue_arguments={
+            "x-dead-letter-exchange": "nameko-rpc",
+            "x-dead-letter-routing-key": "echo.say",
+            "x-message-ttl": 1,
+        },
+    )
+    body = {"args": ["round the back"], "kwargs": {}}
+    with Connection(broker.amqp_url("admin")) as connection:
+        channel = connection.default_channel
+        queue = side_road(channel)
+        queue.declare()
+        witness = Queue("", Exchange("nameko-rpc", no_declare=True), "echo.say", exclusive=True)
+        seen = witness(channel)
+        seen.declare()
+        connection.Producer().publish(body, routing_key=queue.name)
+        # The broker did forward it: somebody else who is bound to the same key has it.
+        eventually(lambda: seen.get(no_ack=True), 10, "the broker did not forward the message")
+    assert echo.call("echo", "say", "by the front door") == "by the front door"
+    assert "round the back" not in echo.call("echo", "all_said")
+
+
 def test_a_broker_that_refuses_or_is_not_there_is_named_without_its_password(
     broker: BrokerAccess,
 ) -> None:

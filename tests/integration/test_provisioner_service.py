@@ -15,7 +15,7 @@ from agent.messages import BrokerAccess, CommandBatch, LaunchInstances
 from agent.rpc_client import CallFailed, RpcClient
 from agent.wire import to_wire
 from coordinator.clouds.base import MachineState
-from coordinator.clouds.process import ProcessCloud
+from coordinator.clouds.process import ProcessCloud, kill_machine
 from coordinator.config import CoordinatorConfig, write_config
 
 pytestmark = pytest.mark.integration
@@ -138,7 +138,8 @@ def test_a_machine_that_dies_while_it_boots_is_told_as_vanished(
     eventually(lambda: service.call("status"), 30, "the provisioner never answered")
     service.launch("a", 1)
     eventually(lambda: service.states() == {"a-0": "BOOTING"}, 30, "it never booted")
-    service.cloud.terminate([machine.cloud_id for machine in service.cloud.list_instances(RUN)])
+    kill_machine(service.cloud.root, "a-0")
     eventually(lambda: service.states() == {"a-0": "TERMINATED"}, 30, "nobody noticed")
     names = [event["name"] for event in service.call("events")]
     assert names == ["new_launch", "new_node", "node_terminated"]
+    eventually(lambda: not service.cloud.list_instances(RUN), 30, "its remains were kept")

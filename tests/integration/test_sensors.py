@@ -26,7 +26,9 @@ class Jobs:
         self.name = f"jobs-{uuid.uuid4().hex[:6]}"
         self.sensor = sensor
         sensor.declare(self.name)
-        self.connection = Connection(access.amqp_url("admin"))
+        self.connection = Connection(
+            access.amqp_url("admin"), transport_options={"confirm_publish": True}
+        )
         self.channel = self.connection.channel()
         self.held: list[Any] = []
 

@@ -348,4 +348,6 @@ def start_agent(
 def call(broker: BrokerAccess) -> Iterator[Callable[..., Any]]:
     """``call(node_id, method, *args)``: RPC to a node's agent as the coordinator."""
     with RpcClient(broker.amqp_url("coordinator"), timeout=10) as client:
-        yield lambda node_id, method, *args: client.call(f"agent-{node_id}", method, *args)
+        yield lambda node_id, method, *args, **options: client.call(
+            f"agent-{node_id}", method, *args, **options
+        )

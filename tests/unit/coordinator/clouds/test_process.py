@@ -74,7 +74,7 @@ def test_a_machines_directory_has_what_its_agent_reads(cloud, root):
 
 
 def test_the_default_agent_is_the_one_of_this_installation(root):
-    ProcessCloud.from_settings({}, root.parent).launch(make_request())
+    ProcessCloud.from_settings({}, root).launch(make_request())
     text = (root / NODE / "supervisord.conf").read_text()
     assert (
         f"{sys.executable} -m agent.service --config {root}/{NODE}/user-data"

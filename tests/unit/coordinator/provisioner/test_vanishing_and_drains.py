@@ -37,6 +37,20 @@ def test_gone_and_presence_lost_suffice_where_the_cloud_reads_the_world(exact_wo
     assert world.states() == {"l1-0": "TERMINATED"}
 
 
+@pytest.mark.parametrize(("heard", "state"), [((), "TERMINATED"), (("l1-0",), "BOOTING")])
+def test_who_dies_between_enrolment_and_its_first_beat_is_found_at_once(
+    exact_world: Any, heard: tuple[str, ...], state: str
+) -> None:
+    world = exact_world
+    world.apply(world.launch())
+    world.pass_time(10)
+    world.part.node_enrolled("l1-0", ["10.1.1.1"])
+    world.clouds["cloud"].vanish("m-000001")
+    world.hears(*heard)
+    world.pass_time(6)
+    assert world.states() == {"l1-0": state}
+
+
 def test_a_lost_presence_alone_terminates_nothing_and_is_pinged_once(exact_world: Any) -> None:
     world = exact_world
     world.running(1)
@@ -164,3 +178,13 @@ def test_a_broken_cloud_delays_no_other(make_world: Callable[..., Any]) -> None:
     assert world.machines("other") == ["l2-0"]
     assert world.states()["l2-0"] == "BOOTING"
     assert "TypeError" in world.part.status()["clouds"]["cloud"]["problem"]
+
+
+def test_what_vanished_is_terminated_once_so_that_it_never_comes_back(exact_world: Any) -> None:
+    world = exact_world
+    world.running(1)
+    world.clouds["cloud"].vanish("m-000001")
+    world.part.presence_lost(["l1-0"])
+    world.pass_time(100)
+    assert world.states() == {"l1-0": "TERMINATED"}
+    assert world.clouds["cloud"].calls.count("terminate") == 1

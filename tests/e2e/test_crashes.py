@@ -1,0 +1,133 @@
+"""The coordinator's processes and the broker are killed as a pool grows; a broker stays away."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from coordinator.clouds.process import kill_machine
+from mgmt.broker_files import BrokerFiles
+from mgmt.broker_processes import beam_of, node_processes, send_signal
+
+pytestmark = pytest.mark.e2e
+
+SIZE = 4
+#: From the wish to the last node's readiness it takes about so long, seconds.
+GROWTH = 4.0
+#: A broker that is away for longer than any pause between two attempts to reach it.
+AWAY = 20.0
+
+#: Less than the broker is away: only that nobody could be heard keeps them from being replaced.
+HEALTH = {"missing_timeout": 10, "really_missing_timeout": 1}
+
+Figure = Callable[[str, float], None]
+
+
+def kill_broker(system: Any) -> None:
+    """SIGKILL the Erlang machine, then start the node again as its operator would."""
+    system.close()
+    identity = BrokerFiles(system.broker_directory).read_identity()
+    beam = beam_of(node_processes(identity.mark))
+    assert beam is not None
+    send_signal(beam, signal.SIGKILL)
+    system.start_broker()
+
+
+@pytest.mark.parametrize("victim", ["provisioner", "controller", "sensors", "registrar", "broker"])
+def test_a_pool_reaches_its_size_although_one_part_is_killed_as_it_grows(
+    shaken_system: Any, figure: Figure, victim: str
+) -> None:
+    system = shaken_system
+    seed = random.randrange(1_000_000)
+    moment = random.Random(seed).uniform(0, GROWTH)
+    print(f"seed {seed}: {victim} is killed {moment:.2f} s after the wish")
+    with system.pool(f"grows-{victim}", 0, heartbeat_interval=1) as pool:
+        pool.set_size(SIZE)
+        time.sleep(moment)
+        at = time.time()
+        if victim == "broker":
+            kill_broker(system)
+        else:
+            killed = system.kill_process(victim)
+            system.wait(lambda: system.processes()[victim][1] != killed, "it is started again")
+        system.wait(system.well, "everybody is RUNNING and answers")
+        figure(f"{victim} killed to all well", time.time() - at)
+        pool.wait_whole(SIZE)
+
+        assert pool.launched() == SIZE
+        figure(f"{victim} killed to pool whole", time.time() - at)
+        if victim == "broker":
+            expect_healing(system, pool, figure, "after the broker was killed")
+
+
+def test_a_broker_that_is_away_long_makes_nobody_fatal_and_replaces_nobody(
+    shaken_system: Any, figure: Figure
+) -> None:
+    system = shaken_system
+    with system.pool("away", 2, heartbeat_interval=0.5, health=HEALTH) as pool:
+        outlast(system, pool, AWAY, figure)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+def test_a_broker_that_is_away_for_ten_minutes_makes_nobody_fatal_and_replaces_nobody(
+    shaken_system: Any, figure: Figure
+) -> None:
+    system = shaken_system
+    with system.pool("away-ten", 2, heartbeat_interval=0.5, health=HEALTH) as pool:
+        outlast(system, pool, 600.0, figure)
+
+
+# ------------------------------------------------------------------ steps
+
+
+def outlast(system: Any, pool: Any, seconds: float, figure: Figure) -> None:
+    """The broker is away; meanwhile a process and an agent have to start without it."""
+    before = pool.wait_whole(2)
+    system.stop_broker()
+    end = time.monotonic() + seconds
+    system.kill_process("controller")
+    system.kill_process("sensors")
+    while time.monotonic() < end:
+        states = {name: state for name, (state, _) in system.processes().items()}
+        assert "FATAL" not in states.values(), states
+        assert pool.machines() == before
+        time.sleep(0.5)
+    pool.kill_agent(min(before))
+    system.start_broker()
+    at = time.time()
+    system.wait(system.well, "everybody is RUNNING and answers")
+    wait_until_heard(system, pool, before)
+    figure(f"broker back after {seconds:g} s to all heard again", time.time() - at)
+    assert pool.wait_whole(2) == before
+    assert pool.launched() == 2
+    expect_healing(system, pool, figure, f"after {seconds:g} s without a broker")
+
+
+def wait_until_heard(system: Any, pool: Any, nodes: set[str]) -> None:
+    """Until every agent serves calls again, and is called OK by sensors that hear."""
+
+    def heard() -> bool:
+        for node in nodes:
+            system.call(f"agent-{node}", "describe", timeout=1)
+        blind = system.call("sensors", "status")["blind"]
+        return not blind and all(pool.health(node) == "OK" for node in nodes)
+
+    system.wait(heard, "every node is heard again")
+
+
+def expect_healing(system: Any, pool: Any, figure: Figure, when: str) -> None:
+    """A node that dies is replaced, once."""
+    before, launched = pool.machines(), pool.launched()
+    at = time.time()
+    kill_machine(system.cloud.root, min(before))
+    system.wait(lambda: min(before) not in pool.records(), "the loss is noticed")
+    after = pool.wait_whole(len(before))
+    assert len(after - before) == 1
+    assert pool.launched() == launched + 1
+    figure(f"SIGKILL to launched {when}", pool.events("new_launch")[-1].time - at)

@@ -21,7 +21,7 @@ from agent.wire import MalformedMessage, from_wire, to_wire
 from bootlevels.boot_sequence import NEXT_STATES, ServiceState
 from bootlevels.machine_record import MachineLife, MachineRecord
 from bootlevels.plan import LaunchPlan
-from bootlevels.record_file import RecordProblem, record_engine, transaction
+from bootlevels.record_file import RecordProblem, record_engine, set_durable, transaction
 from bootlevels.record_tables import (
     FORMAT,
     TABLES,
@@ -351,6 +351,7 @@ class Record:
             tables.setdefault(table, []).append(row)
         if self._connection is None:  # kept: connecting costs more than writing
             self._connection = self._engine.connect()
+        set_durable(self._connection, "machines" in tables)
         with transaction(self._engine, self.path, self._connection) as connection:
             for table, batch in tables.items():
                 connection.execute(_REPLACE[table], list(batch))

@@ -15,8 +15,11 @@ from sqlalchemy.pool import NullPool
 
 from coordinator.errors import EpuError
 
-#: A row is on the disk when its commit returns, even if the power fails then.
+#: How a commit is written that must survive a power failure: a machine was asked for, and
+#: goes on costing money although this host is dark.
 SYNCHRONOUS = "FULL"
+#: How any other is: safe from kill -9. What runs on this host dies with its power.
+WITHOUT_POWER_LOSS = "NORMAL"
 
 
 class RecordProblem(EpuError):
@@ -44,6 +47,16 @@ def _connection(path: Path, mode: str) -> sqlite3.Connection:
     return sqlite3.connect(
         f"file:{quoted}?mode={mode}", uri=True, timeout=10, check_same_thread=False
     )
+
+
+def set_durable(connection: Connection, durable: bool) -> None:
+    """Whether the next transactions of ``connection`` must survive a power failure.
+
+    A durable one takes all that was committed before to the disk with it.
+    """
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, sqlite3.Connection)
+    raw.execute(f"PRAGMA synchronous={SYNCHRONOUS if durable else WITHOUT_POWER_LOSS}")
 
 
 @contextmanager

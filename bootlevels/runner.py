@@ -5,8 +5,9 @@ Services of a level run in threads, one each; ``service_life`` says what becomes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bootlevels.boot_sequence import (
@@ -93,13 +94,33 @@ class Runner:
         work: Callable[[ServiceSpec], None],
         action: str,
     ) -> Outcome:
+        # One pool for all levels: threads that have begun cost nothing more.
+        with self._threads() as threads:
+            return self._through_levels(threads, next_step, work, action)
+
+    @contextmanager
+    def _threads(self) -> Iterator[ThreadPoolExecutor]:
+        """Threads that have all ended, whatever happens, when the block is left."""
+        threads = ThreadPoolExecutor(MAX_THREADS, "service")
+        try:
+            yield threads
+        finally:
+            threads.shutdown(wait=True, cancel_futures=True)
+
+    def _through_levels(
+        self,
+        threads: ThreadPoolExecutor,
+        next_step: Callable[[frozenset[str]], NextStep],
+        work: Callable[[ServiceSpec], None],
+        action: str,
+    ) -> Outcome:
         life = self.life
         while True:
             step = next_step(frozenset(life.failures))
             match step:
                 case StartLevel(number, services, description):
                     life.tell_level(number, "starting", action, description)
-                    self._together(services, work)
+                    self._together(threads, services, work)
                     if not life.failures.keys() & {service.name for service in services}:
                         life.record.flush()
                         life.tell_level(number, "complete", action)
@@ -111,16 +132,16 @@ class Runner:
                     return Outcome()
 
     def _together(
-        self, services: Sequence[ServiceSpec], work: Callable[[ServiceSpec], None]
+        self,
+        threads: ThreadPoolExecutor,
+        services: Sequence[ServiceSpec],
+        work: Callable[[ServiceSpec], None],
     ) -> None:
-        threads = ThreadPoolExecutor(min(len(services), MAX_THREADS), "service")
         try:
             self._gather([threads.submit(work, service) for service in services])
         except BaseException:
             self.life.stop.set()
             raise
-        finally:
-            threads.shutdown(wait=True, cancel_futures=True)
         if self.life.stop.is_set():
             self.life.record.flush()
             raise Interrupted
@@ -131,7 +152,7 @@ class Runner:
         broken: BaseException | None = None
         while waiting:
             try:
-                done, waiting = wait(waiting, return_when="FIRST_COMPLETED")
+                done, waiting = wait(waiting, return_when="FIRST_EXCEPTION")
             except KeyboardInterrupt:
                 self.life.stop.set()
                 continue
@@ -153,7 +174,8 @@ class Runner:
         above = [service for level in self.life.plan.levels[1:] for service in level.services]
         wanted = [service for service in above if may_be_early(service)]
         if wanted:
-            self._together(wanted, self.life.request)
+            with self._threads() as threads:
+                self._together(threads, wanted, self.life.request)
 
     def end_leftovers(self) -> None:
         """End programs of a boot tool that was killed: their work is about to be redone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,6 +60,14 @@ def set_durable(connection: Connection, durable: bool) -> None:
     raw.execute(f"PRAGMA synchronous={SYNCHRONOUS if durable else WITHOUT_POWER_LOSS}")
 
 
+def _disk_is_full(path: Path) -> bool:
+    """Whether the file system of ``path`` has less room than SQLite takes at a time."""
+    try:
+        return shutil.disk_usage(path.parent).free < 32_768
+    except OSError:
+        return False
+
+
 @contextmanager
 def transaction(engine: Engine, path: Path, kept: Connection | None = None) -> Iterator[Connection]:
     """A transaction on a connection of its own, or on ``kept``, which stays open."""
@@ -71,4 +80,6 @@ def transaction(engine: Engine, path: Path, kept: Connection | None = None) -> I
                 yield kept
     except SQLAlchemyError as error:
         what = str(getattr(error, "orig", None) or error).splitlines()[0]
+        if _disk_is_full(path):  # SQLite says so in several ways
+            what = "database or disk is full"
         raise RecordProblem(f"the record {path} can't be used: {what}") from None

@@ -125,7 +125,7 @@ def processes_of() -> Callable[[Path, str], list[str]]:
 
     def found(run_directory: Path, service: str) -> list[str]:
         commands: list[str] = []
-        for path in (run_directory / "clouds").glob(f"*/machines/{service}-*"):
+        for path in (run_directory / "clouds").glob(f"*/{service}-*"):
             with suppress(NotFound):  # not claimed yet
                 commands += [p.command for p in machine_processes(path.parent, path.name)]
         return commands

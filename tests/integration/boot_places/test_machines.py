@@ -71,7 +71,7 @@ def test_a_machine_is_launched_booted_verified_and_ended(
     assert seen["hostname"] == seen["private_ip"] == "127.0.0.1"
     assert seen["instance_id"] == machine.cloud_id
     assert run.attributes("reader")["at"] == f"127.0.0.1 {seen['seen']} {machine.cloud_id}"
-    node = run.directory / "clouds" / "here" / "machines" / f"{machine.launch_id}-0"
+    node = run.directory / "clouds" / "here" / f"{machine.launch_id}-0"
     assert (node / "beside").read_text() == "one\n"
     assert not list((node / "stage").iterdir())
     assert run.status().ok
@@ -134,7 +134,7 @@ def test_a_dead_machine_is_seen_and_its_terminate_program_blocks_nothing(
     run = Run.prepare(one)
     assert run.boot().ok
     (machine,) = run.machines()
-    kill_machine(run.directory / "clouds" / "here" / "machines", f"{machine.launch_id}-0")
+    kill_machine(run.directory / "clouds" / "here", f"{machine.launch_id}-0")
     status = run.status()
     web = next(service for service in status.services if service.name == "web")
     assert not web.ok
@@ -159,7 +159,7 @@ def test_a_terminate_program_that_fails_keeps_a_living_machine(
     assert failure.text == "the terminate program ended with exit code 1"
     (machine,) = run.machines()
     assert machine.life is MachineLife.LISTED
-    node = run.directory / "clouds" / "here" / "machines" / f"{machine.launch_id}-0"
+    node = run.directory / "clouds" / "here" / f"{machine.launch_id}-0"
     (node / "allowed").touch()
     assert run.terminate().ok
     assert [m.life for m in run.machines()] == [MachineLife.GONE]

@@ -121,10 +121,14 @@ class EnrolAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadyReport:
-    """``registrar.ready``: the agent verified itself (``ok``) or could not (``problem``)."""
+    """``registrar.ready``: the agent verified itself (``ok``) or could not (``problem``).
+
+    ``nonce`` is the one the machine enrolled with: it proves whose report this is.
+    """
 
     node_id: str
     ok: bool
+    nonce: str = field(default="", repr=False)
     outputs: dict[str, str] = field(default_factory=dict)
     step: str = ""
     problem: str = ""

@@ -16,7 +16,7 @@ from typing import Any
 
 from agent.config import AgentConfig
 from agent.drain import Drain, Step, workers_running
-from agent.enrolment import BROKER_FILE
+from agent.enrolment import BROKER_FILE, own_nonce
 from agent.heartbeat import Facts, Pulse, busy_flag, next_beat
 from agent.host_probe import HostProbe
 from agent.messages import DrainAnswer, EnrolAnswer, Heartbeat, ProcessState, ReadyReport
@@ -57,6 +57,7 @@ class Node:
         self._clock = clock
         self._sleep = sleep
         self._started_at = clock()
+        self._nonce = own_nonce(config)
         self._place = NodePlace(
             directory=config.directory, broker_file=config.directory / BROKER_FILE
         )
@@ -95,6 +96,7 @@ class Node:
             log.error("not ready: %s: %s", verdict.step, verdict.problem)
         return ReadyReport(
             node_id=self.answer.node_id,
+            nonce=self._nonce,
             ok=verdict.ok,
             outputs=dict(self.role.outputs) if verdict.ok else {},
             step=verdict.step,

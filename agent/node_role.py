@@ -29,6 +29,8 @@ class ProgramSpec:
     def __post_init__(self) -> None:
         if not self.command:
             raise ValueError("command must name a program")
+        if not 0 <= self.start_seconds <= 3600:
+            raise ValueError(f"start_seconds must be between 0 and 3600, not {self.start_seconds}")
         if not 1 <= self.copies <= 1000:
             raise ValueError(f"copies must be between 1 and 1000, not {self.copies}")
 

@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds a call may take, connecting included, unless the caller says otherwise.
 DEFAULT_TIMEOUT = 10.0
+#: A pool keeps a connection that nobody uses for so many seconds.
+IDLE_FOR = 60.0
 
 _CONNECTION_ERRORS = (OSError, amqp.exceptions.AMQPError, KombuError)
 
@@ -208,14 +210,24 @@ class RpcClient:
 class ClientPool:
     """RpcClients for many threads or greenlets: each call has one of its own.
 
-    At most ``size`` idle connections are kept.
+    At most ``size`` idle connections are kept, each for IDLE_FOR seconds: as many as calls
+    are made side by side again and again, or each of them connects anew.
     """
 
-    def __init__(self, amqp_url: str, *, timeout: float = DEFAULT_TIMEOUT, size: int = 4) -> None:
+    def __init__(
+        self,
+        amqp_url: str,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        size: int = 4,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._url = amqp_url
         self._timeout = timeout
         self._size = size
-        self._idle: deque[RpcClient] = deque()
+        self._clock = clock
+        #: Since when each has been idle; the one that was used last is at the right.
+        self._idle: deque[tuple[float, RpcClient]] = deque()
         self._lock = threading.Lock()
 
     def call(
@@ -228,7 +240,7 @@ class ClientPool:
     @contextmanager
     def _client(self) -> Iterator[RpcClient]:
         with self._lock:
-            client = self._idle.pop() if self._idle else None
+            client = self._idle.pop()[1] if self._idle else None
         client = client or RpcClient(self._url, timeout=self._timeout)
         try:
             yield client
@@ -236,15 +248,26 @@ class ClientPool:
             with self._lock:
                 keep = len(self._idle) < self._size
                 if keep:
-                    self._idle.append(client)
+                    self._idle.append((self._clock(), client))
             if not keep:
                 client.close()
+            self.close_idle()
+
+    def close_idle(self) -> None:
+        """Drop the connections that nobody used for long; after each call it is done, too."""
+        before = self._clock() - IDLE_FOR
+        old = []
+        with self._lock:
+            while self._idle and self._idle[0][0] < before:
+                old.append(self._idle.popleft()[1])
+        for client in old:
+            client.close()
 
     def close(self) -> None:
         """Drop the idle connections."""
         with self._lock:
             idle, self._idle = list(self._idle), deque()
-        for client in idle:
+        for _, client in idle:
             client.close()
 
 

@@ -25,6 +25,20 @@ if TYPE_CHECKING:
 Call = Callable[..., Any]
 
 
+def steady_clock(
+    wall: Callable[[], float] = time.time, passed: Callable[[], float] = time.monotonic
+) -> Callable[[], float]:
+    """Seconds since the epoch that nobody can step: the wall's time now, plus what passes.
+
+    Deadlines, ages and intervals of one process are measured with it: an hour that an
+    administrator or NTP puts in or takes out ends no drain and stops no listing. What is
+    read from a store after a restart is as right as the system's clock then is. Events
+    keep wall time: people lay them beside the log files of other programs.
+    """
+    began = wall() - passed()
+    return lambda: began + passed()
+
+
 def build_aggregator(
     config: CoordinatorConfig, access: BrokerAccess, publisher: Publisher, call: Call
 ) -> Aggregator:
@@ -59,7 +73,7 @@ def build_registrar(config: CoordinatorConfig, access: BrokerAccess, call: Call)
         BrokerAccounts(access, config.run),
         EventLog(store, "registrar", config.run, time.time),
         call,
-        time.time,
+        steady_clock(),
     )
 
 
@@ -78,7 +92,7 @@ def build_keeper(
         PoolRecords(store),
         EventLog(store, "controller", config.run, time.time),
         call,
-        time.time,
+        steady_clock(),
         lambda prefix: f"{prefix}-{uuid.uuid4().hex[:10]}",
         in_background,
     )
@@ -110,6 +124,6 @@ def build_provisioner(
         config,
         launcher,
         call,
-        time.time,
+        steady_clock(),
         in_parallel,
     )

@@ -7,8 +7,9 @@ launched; that is why this module stands beside the controller and not inside it
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from agent.messages import NodeRole
@@ -22,6 +23,8 @@ from coordinator.settings import parse_settings
 T = TypeVar("T")
 
 NAME_RULE = "lower-case letters, digits and single dashes, starting with a letter, at most 40"
+#: As ``agent.programs`` has it: what supervisord takes as a program's name.
+_PROGRAM_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\Z")
 _NAME = re.compile(r"[a-z](?:-?[a-z0-9]){0,39}\Z")
 
 
@@ -85,6 +88,9 @@ def parse_pool(name: str, given: object, where: str = "", key: str = "") -> Pool
     role = _collect(
         problems, NodeRole, {k: raw[k] for k in _ROLE_KEYS if k in raw}, where, prefix.rstrip(".")
     )
+    if role is not None:
+        for below, what in _role_problems(role):
+            problems.append(Problem(where=where, key=prefix + below, what=what))
     if problems or text is None or role is None:
         raise ConfigProblem(list(dict.fromkeys(problems)))
     queue = getattr(settings, "queue", None)
@@ -105,6 +111,17 @@ def parse_pool(name: str, given: object, where: str = "", key: str = "") -> Pool
         declare_queue=text.declare_queue,
         development=text.development,
     )
+
+
+def _role_problems(role: NodeRole) -> Iterator[tuple[str, str]]:
+    """What the nodes themselves would refuse: (key, what is wrong with it)."""
+    for name in role.programs:
+        if not _PROGRAM_NAME.match(name) or name == "agent":
+            yield f"programs.{name}", "a name has letters, digits, - and _ and is not 'agent'"
+    if role.busy_file is not None:
+        path = PurePosixPath(role.busy_file)
+        if path.is_absolute() or ".." in path.parts or not path.name:
+            yield "busy_file", "must be a path below the node's directory, without '..'"
 
 
 def _collect(

@@ -17,11 +17,11 @@ from coordinator import errors
 
 Call = Callable[..., Any]
 
-#: Seconds for the one component that an answer can't do without; below the ten of a caller.
-SINGLE_TIMEOUT = 8.0
+#: Seconds for the one component that an answer can't do without; below the eight of a caller.
+SINGLE_TIMEOUT = 6.5
 #: Seconds for each of several components, asked one after the other, so that all of them
-#: being silent still leaves an answer within the ten seconds of a caller.
-SHARED_TIMEOUT = 2.0
+#: being silent still leaves an answer within the eight seconds of a caller.
+SHARED_TIMEOUT = 1.5
 
 
 def ask(call: Call, service: str, method: str, *args: Any, timeout: float = SINGLE_TIMEOUT) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote, unquote, urlsplit
 
@@ -19,6 +20,8 @@ from mgmt.broker_problems import BrokerUnavailable
 _PATIENCE = 5.0
 _MANAGEMENT_PORT = 15672
 _EVENT_EXCHANGE = "amq.rabbitmq.event"
+#: Who consumes this queue of a virtual host is the coordinator that has it.
+_PROVISIONER_QUEUE = "rpc-provisioner"
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,15 @@ def adopt(
 ) -> BrokerAccess:
     """The access to the broker at ``amqp_url``; ``kept`` is of an earlier call, if any.
 
-    Raises BrokerUnavailable (not there, wrong password, no such virtual host), ConfigProblem.
+    Raises BrokerUnavailable (not there, wrong password, no such virtual host), ConfigProblem
+    (a URL that can't be; another run lives on that virtual host).
     """
     address = _parse(amqp_url, vhost)
     management = management_url or f"http://{address.host}:{_MANAGEMENT_PORT}"
+    ours = kept is not None and _is_of(address, kept)
     if _is_administrator(management.rstrip("/"), address.account, named=bool(management_url)):
+        if not ours and _is_taken_as_administrators_see(address, management.rstrip("/")):
+            raise _taken(address)
         access = _with_accounts(address, management.rstrip("/"), kept)
         say(f"The broker {access.public_url} has the accounts of this run now.")
     else:
@@ -62,7 +69,7 @@ def adopt(
             f" coordinator and EVERY NODE use the account {address.account.user!r}: whoever"
             " has one node has the whole run."
         )
-    event_exchange = _prepare_exchanges(access)
+    event_exchange = _prepare_exchanges(access, alone=access.shared and not ours)
     if not event_exchange:
         say(
             f"The exchange {_EVENT_EXCHANGE} is missing there (plugin rabbitmq_event_exchange),"
@@ -113,6 +120,40 @@ def _is_administrator(management: str, account: BrokerAccount, named: bool) -> b
     return "administrator" in (tags.split(",") if isinstance(tags, str) else tags)
 
 
+def _is_of(address: _Address, kept: BrokerAccess) -> bool:
+    there = (address.host, address.port, address.vhost)
+    return there == (kept.host, kept.port, kept.vhost)
+
+
+def _taken(address: _Address) -> ConfigProblem:
+    return ConfigProblem(
+        f"another run's coordinator lives on the virtual host {address.vhost!r} of {address}; two"
+        " would end each other's workers (give this run a name or virtual host of its own, or"
+        " tear that run down)"
+    )
+
+
+def _is_taken_as_administrators_see(address: _Address, management: str) -> bool:
+    """Whether a coordinator lives there, before anything is made there."""
+    with suppress(amqp.exceptions.AMQPError, OSError), _connection(address) as connection:
+        return _is_taken(connection)
+    # No virtual host of that name, or none that this account may enter yet. The management
+    # API knows of both, but of a consumer only seconds after it came.
+    path = f"/api/consumers/{quote(address.vhost, safe='')}"
+    try:
+        answer = _request("GET", management, path, address.account)
+        if answer.status_code == 404:
+            return False  # no such virtual host yet
+        answer.raise_for_status()
+        consumers = answer.json()
+    except (requests.RequestException, ValueError) as problem:
+        raise BrokerUnavailable(
+            f"the management API at {management} does not say who uses the virtual host"
+            f" {address.vhost!r}: {type(problem).__name__} (try again)"
+        ) from None
+    return any(consumer["queue"]["name"] == _PROVISIONER_QUEUE for consumer in consumers)
+
+
 def _with_accounts(address: _Address, management: str, kept: BrokerAccess | None) -> BrokerAccess:
     fresh = BrokerAccess(
         host=address.host,
@@ -149,19 +190,17 @@ def _accounts_to_make(address: _Address, kept: BrokerAccess | None) -> dict[str,
     }
 
 
-def _prepare_exchanges(access: BrokerAccess) -> bool:
-    """Log in as the coordinator will, declare its exchanges; is the event exchange there?"""
+def _prepare_exchanges(access: BrokerAccess, alone: bool) -> bool:
+    """Log in as the coordinator will, declare its exchanges; is the event exchange there?
+
+    ``alone``: only if no coordinator is there. Raises ConfigProblem otherwise.
+    """
     account = access.accounts["coordinator"]
     try:
-        with amqp.Connection(
-            host=f"{access.host}:{access.port}",
-            userid=account.user,
-            password=account.password,
-            virtual_host=access.vhost,
-            connect_timeout=_PATIENCE,
-            read_timeout=_PATIENCE,
-            write_timeout=_PATIENCE,
-        ) as connection:
+        address = _Address(access.host, access.port, access.vhost, account)
+        with _connection(address) as connection:
+            if alone and _is_taken(connection):
+                raise _taken(address)
             channel = connection.channel()
             for exchange in (RPC_EXCHANGE, EVENTS_EXCHANGE):
                 channel.exchange_declare(exchange, "topic", durable=True, auto_delete=False)
@@ -185,6 +224,27 @@ def _prepare_exchanges(access: BrokerAccess) -> bool:
             f"no broker answers at {access.public_url}: {problem} (check the address, and that"
             " the broker runs)"
         ) from None
+
+
+def _connection(address: _Address) -> amqp.Connection:
+    """Connects when entered."""
+    return amqp.Connection(
+        host=f"{address.host}:{address.port}",
+        userid=address.account.user,
+        password=address.account.password,
+        virtual_host=address.vhost,
+        connect_timeout=_PATIENCE,
+        read_timeout=_PATIENCE,
+        write_timeout=_PATIENCE,
+    )
+
+
+def _is_taken(connection: amqp.Connection) -> bool:
+    try:
+        found = connection.channel().queue_declare(_PROVISIONER_QUEUE, passive=True)
+    except amqp.exceptions.NotFound:
+        return False
+    return int(found.consumer_count) > 0
 
 
 def _request(

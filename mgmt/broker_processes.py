@@ -99,6 +99,9 @@ def send_signal(process: NodeProcess, number: signal.Signals) -> None:
         descriptor = os.pidfd_open(process.pid)
     except ProcessLookupError:
         return
+    except OSError:
+        _send_without_descriptor(process, number)
+        return
     try:
         if process.alive:
             signal.pidfd_send_signal(descriptor, number)
@@ -106,6 +109,13 @@ def send_signal(process: NodeProcess, number: signal.Signals) -> None:
         pass
     finally:
         os.close(descriptor)
+
+
+def _send_without_descriptor(process: NodeProcess, number: signal.Signals) -> None:
+    """For kernels and sandboxes without pid descriptors: look, then signal at once."""
+    with suppress(ProcessLookupError):
+        if process.alive:
+            os.kill(process.pid, number)
 
 
 def wait_until_gone(processes: Iterable[NodeProcess], deadline: float) -> tuple[NodeProcess, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -86,6 +87,7 @@ class Teardown:
     call: Call | None = None
     say: Callable[[str], None] = print
     clock: Clock = field(default_factory=Clock)
+    _unwritten: set[Path] = field(default_factory=set, init=False)
 
     def preview(self) -> Inventory:
         """What there is now; changes nothing."""
@@ -107,7 +109,13 @@ class Teardown:
         with self._alone():
             self._record = self._open_record()
             if not wishes.leave_workers:
-                self._end_workers(wishes)
+                try:
+                    self._end_workers(wishes)
+                except OSError as problem:
+                    raise WorkersRemain(
+                        f"workers are not confirmed gone: {problem}; the base system was left"
+                        " standing; run the teardown again"
+                    ) from problem
             with self._step(Step.END_LEVELS) as detail:
                 services = self.base.services()
                 if services:
@@ -228,7 +236,13 @@ class Teardown:
             left_on_purpose=wishes.leave_workers,
             steps=self._record.steps,
         )
-        self._write("receipt.json", receipt.document())
+        try:
+            self._write("receipt.json", receipt.document())
+        except OSError as problem:
+            raise EpuError(
+                f"everything was ended, but the receipt can't be written: {problem.strerror}"
+                f" ({self.directory / 'receipt.json'}); free some space and run it again"
+            ) from None
         with self._step(Step.RECEIPT) as detail:
             detail.append(str(self.directory / "receipt.json"))
         return receipt
@@ -261,25 +275,43 @@ class Teardown:
             extra={"state": state.value},
         )
         logs = self.directory / "logs"
-        logs.mkdir(exist_ok=True, mode=0o700)
-        with open(logs / "teardown.log", "a") as log:
-            log.write(f"EPU_EVENT {json.dumps(asdict(event), sort_keys=True)}\n")
+        with self._dispensable(logs / "teardown.log"):
+            logs.mkdir(exist_ok=True, mode=0o700)
+            with open(logs / "teardown.log", "a") as log:
+                log.write(f"EPU_EVENT {json.dumps(asdict(event), sort_keys=True)}\n")
 
     def _keep(self, record: TeardownRecord) -> None:
         self._record = record
-        self._write("teardown.json", asdict(record))
+        with self._dispensable(self.directory / "teardown.json"):
+            self._write("teardown.json", asdict(record))
+
+    @contextmanager
+    def _dispensable(self, path: Path) -> Iterator[None]:
+        """Go on, with a warning once, when a note can't be written: a full disk must not keep
+        machines running. Steps may all be repeated, so nothing depends on the notes."""
+        try:
+            yield
+        except OSError as problem:
+            if path not in self._unwritten:
+                self._unwritten.add(path)
+                self.say(f"warning: {path} can't be written ({problem.strerror}); going on")
 
     def _write(self, name: str, document: dict[str, Any]) -> None:
         write_private(self.directory / name, json.dumps(document, sort_keys=True, indent=1))
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        with open(self.directory / "teardown.lock", "a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise EpuError(f"another teardown of run {self.run} is at work") from None
+        # The directory itself: a lock file could not be made on a full disk.
+        lock = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise EpuError(f"another teardown of run {self.run} is at work") from None
+        try:
             yield
+        finally:
+            os.close(lock)
 
 
 def progress_text(progress: dict[str, Any]) -> str:

@@ -27,6 +27,8 @@ from coordinator.pool_values import HealthSettings
 SUPERVISOR_FAILURES = 3
 #: A machine still beats when it was heard within this many heartbeat intervals.
 STILL_BEATING = 3
+#: supervisord's words for a process that has a pid, or is about to get one.
+_ALIVE = frozenset({"STARTING", "RUNNING", "STOPPING"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,7 +157,7 @@ def _judge_by_report(
         return NodeHealth(
             status=HealthStatus.PROCESS_ERROR,
             reason=f"program {', '.join(failed[:5])} {words}",
-            drain_first=not any(takes_jobs(name, role) for name in failed),
+            drain_first=_work_goes_on(signs, failed, role),
             note=_noted(note, HealthStatus.PROCESS_ERROR, now, exited),
         )
     if signs.supervisor_failures >= SUPERVISOR_FAILURES:
@@ -240,8 +242,7 @@ def _judge_terminated(
     """The cloud says gone; a machine that goes on beating long after that is a zombie."""
     if signs is not None and signs.heard_age is not None:
         outlived = now - signs.heard_age - instance.state_since
-        beating = signs.heard_age <= STILL_BEATING * role.heartbeat_interval
-        if beating and outlived > settings.zombie_timeout:
+        if still_beats(signs, role) and outlived > settings.zombie_timeout:
             return NodeHealth(
                 status=HealthStatus.ZOMBIE,
                 reason=f"still beats {outlived:.0f} s after the cloud called it gone",
@@ -261,6 +262,27 @@ def takes_jobs(process: str, role: NodeRole) -> bool:
     group = process.split(":", 1)[0]
     program = role.programs.get(group) or role.programs.get(group.rpartition("_")[0])
     return program is not None and program.worker
+
+
+def _work_goes_on(signs: NodeSigns, failed: list[str], role: NodeRole) -> bool:
+    """Whether somebody on the node may have a job in hand that a drain would let finish.
+
+    A worker that failed has none. When nothing but other programs failed, all workers count
+    as at work; else those that the last beat shows alive, such as the copies of a failed one.
+    """
+    if not any(takes_jobs(name, role) for name in failed):
+        return True
+    return any(
+        process.state in _ALIVE and process.name not in failed and takes_jobs(process.name, role)
+        for process in signs.processes
+    )
+
+
+def still_beats(signs: NodeSigns, role: NodeRole) -> bool:
+    """Whether a node was heard so lately that its agent must be alive."""
+    return signs.heard_age is not None and (
+        signs.heard_age <= STILL_BEATING * role.heartbeat_interval
+    )
 
 
 def _noted(

@@ -27,6 +27,7 @@ from agent.wire import from_wire, to_wire
 from coordinator.config import CoordinatorConfig
 from coordinator.controller.cycle import CycleOutcome, run_cycle
 from coordinator.controller.pool import PoolMemory, memory_from_dict, memory_to_dict
+from coordinator.controller.pool_state import decision_signature, worth_storing
 from coordinator.controller.pool_status import pool_status
 from coordinator.controller.records import PoolRecords, StoredPool
 from coordinator.engines.base import DecisionEngine
@@ -86,6 +87,8 @@ class Keeper:
         self._call = call
         self._clock = clock
         self._new_id = new_id
+        #: Of this life: a claim that is delivered twice is one, a restart's is another.
+        self._owner = new_id("controller")
         self._frozen: str | None = None
         self._pending = records.pending()
         self._pools = {stored.name: self._loaded(stored) for stored in records.load()}
@@ -161,6 +164,8 @@ class Keeper:
         if not self._pools:
             return
         began = time.monotonic()
+        # Every call below lets requests in between: a pool may be removed, even added anew.
+        pools = dict(self._pools)
         try:
             self._claim_epochs()
             self._send_pending()
@@ -169,10 +174,12 @@ class Keeper:
             self._trouble(f"the provisioner does not answer: {problem}")
             return
         reports = self._reports()
-        for name, pool in list(self._pools.items()):
+        for name, pool in pools.items():
+            if self._pools.get(name) is not pool or name not in snapshots:
+                continue
             try:
-                if name in snapshots:
-                    self._take_snapshot(pool, snapshots[name])
+                self._take_snapshot(pool, snapshots[name])
+                if self._pools.get(name) is pool:
                     self._cycle_pool(pool, reports.get(name))
             except CallFailed as problem:
                 pool.trouble = f"the provisioner does not answer: {problem}"
@@ -215,14 +222,13 @@ class Keeper:
 
     def _store(self, pool: _Pool, outcome: CycleOutcome, before: PoolMemory) -> None:
         """One transaction, and none when nothing changed."""
-        memory = memory_to_dict(outcome.memory)
-        changed = memory != memory_to_dict(before)
-        signature = (outcome.sentence, outcome.pool_state, outcome.wanted)
+        changed = worth_storing(before, outcome.memory)
+        signature = decision_signature(outcome)
         explained = signature != pool.signature
         if changed or explained or outcome.batch is not None:
             self._records.store_cycle(
                 pool.stored.name,
-                memory if changed else None,
+                memory_to_dict(outcome.memory) if changed else None,
                 outcome.batch,
                 outcome.explanation() if explained or outcome.batch is not None else None,
                 outcome.now,
@@ -234,7 +240,8 @@ class Keeper:
     def _claim_epochs(self) -> None:
         wanted = [name for name, pool in self._pools.items() if pool.epoch is None]
         if wanted:
-            for name, epoch in self._call("provisioner", "claim_epoch", wanted).items():
+            claimed = self._call("provisioner", "claim_epoch", wanted, self._owner)
+            for name, epoch in claimed.items():
                 if name in self._pools:
                     self._pools[name].epoch = int(epoch)
 
@@ -261,8 +268,12 @@ class Keeper:
 
     def _reports(self) -> dict[str, SensorReport]:
         wanted = {name: pool.queues for name, pool in self._pools.items()}
+        patience = {
+            name: 2 * (pool.spec.health.missing_timeout + pool.spec.health.really_missing_timeout)
+            for name, pool in self._pools.items()
+        }
         try:
-            answer = self._call("sensors", "reports", wanted, timeout=5.0)
+            answer = self._call("sensors", "reports", wanted, patience, timeout=5.0)
         except CallFailed as problem:
             log.info("no sensor reports: %s", problem)
             return {}
@@ -270,7 +281,8 @@ class Keeper:
 
     def _send_pending(self) -> None:
         for name, batch in list(self._pending.items()):
-            self._send(name, batch)
+            if self._pending.get(name) is batch:  # else its pool was removed meanwhile
+                self._send(name, batch)
 
     def _send(self, name: str, batch: CommandBatch) -> None:
         """Send a stored batch; keep it for the next cycle unless it was answered."""
@@ -364,14 +376,12 @@ class Keeper:
         return _Pool(stored=stored, spec=spec, engine=engine, memory=memory)
 
     def _check_clouds(self, spec: PoolSpec) -> None:
+        known = self._config.clouds
+        what = "unknown cloud '{}'".format
         problems = [
-            Problem(
-                key="clouds",
-                what=f"unknown cloud '{cloud}'",
-                remedy=did_you_mean(cloud, self._config.clouds),
-            )
+            Problem(key="clouds", what=what(cloud), remedy=did_you_mean(cloud, known))
             for cloud in spec.clouds
-            if cloud not in self._config.clouds
+            if cloud not in known
         ]
         if problems:
             raise ConfigProblem(problems)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 from agent.messages import HealthStatus, SensorReport
 from coordinator.controller.actions import Actions, development_failures
 from coordinator.controller.brake import BrakeLevel
 from coordinator.controller.decision import BoundedDecision
-from coordinator.controller.pool import PoolState
+from coordinator.controller.pool import PoolMemory, PoolState
 from coordinator.controller.view import Observed
 from coordinator.pool_values import PoolSpec
+
+if TYPE_CHECKING:
+    from coordinator.controller.cycle import CycleOutcome
+
+_FIGURES = re.compile(r"\d+(?:\.\d+)?")
 
 
 def is_calm(
@@ -77,3 +86,26 @@ def sentence_of(observed: Observed, decision: BoundedDecision, actions: Actions)
     there = f"{len(observed.census.supply)} of {decision.size} wanted"
     did = ", ".join(done) if done else "no action"
     return "; ".join([f"{did}: {there}, {decision.reason}", *actions.waits])
+
+
+def decision_signature(outcome: CycleOutcome) -> tuple[object, ...]:
+    """What makes a cycle's reasoning another one than the last cycle's.
+
+    Sentences count without their figures: a queue's length or an age differs in every cycle,
+    and a history of those alone would push out the days before.
+    """
+    level = None if outcome.actions is None else outcome.actions.brake.level
+    words = without_figures(f"{outcome.sentence}; {outcome.reason}")
+    return outcome.wanted, outcome.pool_state, level, outcome.batch is not None, words
+
+
+def worth_storing(before: PoolMemory, after: PoolMemory) -> bool:
+    """Whether ``after`` is another memory; a reason with only other figures makes none."""
+    if without_figures(before.reason) == without_figures(after.reason):
+        before = replace(before, reason=after.reason)
+    return before != after
+
+
+def without_figures(text: str) -> str:
+    """``text`` with every number made the same."""
+    return _FIGURES.sub("#", text)

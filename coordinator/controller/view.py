@@ -16,12 +16,13 @@ from agent.messages import (
     HealthStatus,
     InstanceState,
     InstanceView,
+    NodeRole,
     NodeSigns,
     SensorReport,
 )
 from coordinator.controller.backoff import after_failures, forgotten
 from coordinator.controller.brake import within_window
-from coordinator.controller.health import HealthNote, NodeHealth, judge, sight_of
+from coordinator.controller.health import HealthNote, NodeHealth, judge, sight_of, still_beats
 from coordinator.controller.pool import PoolMemory, Replacement
 from coordinator.engines.base import (
     UNHEALTHY,
@@ -153,7 +154,7 @@ def sync_from_observed(
                 template=instance.template,
             )
         )
-    rogues = _rogues(signs, instances)
+    rogues = _rogues(signs, instances, role)
     events.extend(
         ("rogue_node", {"node": node_id, "reason": "it beats, and no record knows it"})
         for node_id in sorted(rogues - memory.rogues)
@@ -276,13 +277,17 @@ def _note_change(
 
 
 def _rogues(
-    signs: Mapping[str, NodeSigns], instances: Mapping[str, InstanceView]
+    signs: Mapping[str, NodeSigns], instances: Mapping[str, InstanceView], role: NodeRole
 ) -> frozenset[str]:
-    """Nodes that beat in this pool's name and that no record knows."""
+    """Nodes that beat in this pool's name, now, and that no record knows.
+
+    The sensors service remembers a node longer than its record is kept: one that is simply
+    gone is no rogue.
+    """
     return frozenset(
         node_id
         for node_id, heard in signs.items()
-        if node_id not in instances and heard.heard_age is not None
+        if node_id not in instances and still_beats(heard, role)
     )
 
 

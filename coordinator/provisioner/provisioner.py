@@ -118,9 +118,12 @@ class Provisioner:
             self._wake_all()
         return answer
 
-    def claim_epoch(self, pools: Sequence[str]) -> dict[str, int]:
-        """A new epoch for each pool; commands of an older one are refused from now on."""
-        return self._records.claim_epoch(pools)
+    def claim_epoch(self, pools: Sequence[str], owner: str = "") -> dict[str, int]:
+        """A new epoch for each pool; commands of an older one are refused from now on.
+
+        ``owner`` names one life of one controller: its claim may be delivered twice.
+        """
+        return self._records.claim_epoch(pools, owner)
 
     # ---------------------------------------------------------------- for the registrar
 

@@ -37,7 +37,7 @@ from coordinator.store.instance_rows import FINAL, chunks, lock_pool
 from coordinator.store.schema import batches, instances, launches, pool_versions
 from coordinator.store.session import Store
 
-#: How long, s, and how many of a pool's ended instances are told in snapshots.
+#: How long, s, and how many of a pool's ended instances are told in a first snapshot.
 TOLD_FOR = 3600.0
 TOLD_AT_MOST = 200
 #: How long ended instances, their launches and transitions are kept in the store, s.
@@ -141,8 +141,9 @@ class Records:
     def snapshot(self, pool: str, since: int, now: float) -> PoolSnapshot:
         """The pool's instances that changed after version ``since``.
 
-        Ended ones are told for an hour, the latest 200. A ``since`` that we never reached
-        (our store was lost) is answered with everything.
+        A first look (``since`` 0) sees the latest 200 that ended in the last hour; later
+        ones see every end. A ``since`` that we never reached (our store was lost) is
+        answered with everything, as a first look.
         """
         enabled = self.switches().enabled
         with self._store.connect() as connection:
@@ -222,17 +223,23 @@ class Records:
             row = {"batch_id": batch.batch_id, "pool": batch.pool, "at": now}
             connection.execute(insert(batches).values(outcome="applied", detail=detail, **row))
             if batch.epoch > epoch:  # our store is older than the controller's
-                rows.set_pool(connection, batch.pool, epoch=batch.epoch)
+                rows.set_pool(connection, batch.pool, epoch=batch.epoch, owner="")
             return _answer(batch, "applied", detail), applied
 
-    def claim_epoch(self, pools: Sequence[str]) -> dict[str, int]:
-        """A new epoch for each pool: whoever held an older one is superseded."""
+    def claim_epoch(self, pools: Sequence[str], owner: str) -> dict[str, int]:
+        """A new epoch for each pool: whoever held an older one is superseded.
+
+        ``owner`` has the same one again when it holds the newest already; without a name
+        every claim is a new one.
+        """
         claimed = {}
         with self._store.begin() as connection:
             for pool in pools:
                 _, epoch = lock_pool(connection, pool)
-                rows.set_pool(connection, pool, epoch=epoch + 1)
-                claimed[pool] = epoch + 1
+                if not owner or rows.epoch_owner(connection, pool) != owner:
+                    epoch += 1
+                    rows.set_pool(connection, pool, epoch=epoch, owner=owner)
+                claimed[pool] = epoch
         return claimed
 
     def switches(self) -> Switches:

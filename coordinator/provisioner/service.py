@@ -10,7 +10,7 @@ from eventlet.greenpool import GreenPool
 
 from agent import bus
 from agent.messages import CommandBatch, ReadyReport
-from agent.rpc_client import ClientPool
+from agent.rpc_client import IDLE_FOR, ClientPool
 from agent.wire import from_wire, to_wire
 from coordinator.config import config_of, read_access
 from coordinator.provisioner.provisioner import Provisioner
@@ -24,12 +24,20 @@ def in_parallel(function: Callable[[str], Any], items: Sequence[str]) -> list[An
     return list(GreenPool(IN_FLIGHT).imap(function, items))
 
 
+def _close_idle(calls: ClientPool) -> None:
+    """After a drain of many there may be no call for hours that would do it."""
+    while True:
+        eventlet.sleep(IDLE_FOR)
+        calls.close_idle()
+
+
 def build(config: dict[str, Any]) -> Provisioner:
     """The parts of this process, from its nameko config."""
     from coordinator.bootstrap import build_provisioner
 
     own = config_of(config)
-    calls = ClientPool(config["AMQP_URI"], timeout=own.call_timeout)
+    calls = ClientPool(config["AMQP_URI"], timeout=own.call_timeout, size=IN_FLIGHT)
+    eventlet.spawn_n(_close_idle, calls)
     return build_provisioner(own, read_access(own.accounts), calls.call, in_parallel)
 
 
@@ -54,8 +62,8 @@ class ProvisionerService:
         return to_wire(answer)
 
     @bus.rpc
-    def claim_epoch(self, pools: list[str]) -> dict[str, int]:
-        return dict(self.part.claim_epoch(pools))
+    def claim_epoch(self, pools: list[str], owner: str = "") -> dict[str, int]:
+        return dict(self.part.claim_epoch(pools, owner))
 
     @bus.rpc
     def node_for_enrolment(self, launch_id: str, index: int) -> Any:

@@ -10,6 +10,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from agent.messages import (
@@ -24,13 +25,23 @@ from agent.rpc_client import CallFailed
 from agent.wire import MalformedMessage, to_wire
 from coordinator.errors import RetryLater
 from coordinator.sensors.heartbeat_intake import lost_node, read_heartbeat
-from coordinator.sensors.history import GRACE, Observations
+from coordinator.sensors.history import FORGET_AFTER, GRACE, Observations
 from coordinator.sensors.queue_length import QueueLengthSensor, reading_names
 
 log = logging.getLogger(__name__)
 
 #: A queue is read for as long as somebody asked for it within so many seconds.
 ASKED_WITHIN = 60.0
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What somebody wants to know of a pool: its readings' names, and for how long a silent
+    node is of interest (s). ``at``: when it was asked last."""
+
+    at: float
+    names: tuple[str, ...] = ()
+    patience: float = 0.0
 
 
 class Publisher(Protocol):
@@ -63,7 +74,7 @@ class Aggregator:
         self._loopback_sent = 0
         self.observations = Observations(loopback_interval, grace)
         self._queues: dict[str, float] = {}
-        self._pools: dict[str, tuple[str, ...]] = {}
+        self._pools: dict[str, _Asked] = {}
         self._lost: set[str] = set()
         self._telling = False
         self._complained: dict[str, str] = {}
@@ -132,6 +143,8 @@ class Aggregator:
         """Read every queue that somebody has asked for lately."""
         now = self._clock()
         self._queues = {q: at for q, at in self._queues.items() if now - at < ASKED_WITHIN}
+        self._queue_sensor.keep_only(self._queues)
+        self.observations.keep_readings({name for q in self._queues for name in reading_names(q)})
         for queue in list(self._queues):
             try:
                 for reading in self._queue_sensor.measure(queue):
@@ -141,19 +154,37 @@ class Aggregator:
             else:
                 self._complained.pop(f"queue {queue}", None)
 
+    def forget(self) -> None:
+        """Let go of nodes and pools that nobody has heard of, or asked for, for long."""
+        now = self._clock()
+        patience = {pool: asked.patience for pool, asked in self._pools.items()}
+        self.observations.forget(now, patience)
+        self._pools = {
+            pool: asked
+            for pool, asked in self._pools.items()
+            if now - asked.at < max(FORGET_AFTER, asked.patience)
+        }
+
     # ---------------------------------------------------------------- answering
 
     def latest(self, pool: str) -> SensorReport:
         """Everything known of one pool."""
-        return self.observations.report(
-            pool, self._pools.get(pool, ()), self._clock(), self.presence_source
-        )
+        asked = self._pools.get(pool)
+        names = asked.names if asked else ()
+        return self.observations.report(pool, names, self._clock(), self.presence_source)
 
-    def reports(self, wanted: Mapping[str, Sequence[str]]) -> dict[str, SensorReport]:
-        """Reports of several pools; ``wanted`` maps each to the queues it is fed by."""
+    def reports(
+        self, wanted: Mapping[str, Sequence[str]], patience: Mapping[str, float] | None = None
+    ) -> dict[str, SensorReport]:
+        """Reports of several pools; ``wanted`` maps each to the queues it is fed by.
+
+        ``patience``: for how many seconds a pool waits for nodes that are silent; they are
+        remembered for as long, and for FORGET_AFTER at least.
+        """
         now = self._clock()
         for pool, queues in wanted.items():
-            self._pools[pool] = tuple(name for q in queues for name in reading_names(q))
+            names = tuple(name for q in queues for name in reading_names(q))
+            self._pools[pool] = _Asked(now, names, (patience or {}).get(pool, 0.0))
             self._queues.update(dict.fromkeys(queues, now))
         return {pool: self.latest(pool) for pool in wanted}
 
@@ -178,7 +209,6 @@ class Aggregator:
     def status(self) -> dict[str, Any]:
         """For ``epu status`` and people in a shell."""
         now = self._clock()
-        self.observations.forget(now)
         return {
             "blind": self.observations.blind(now),
             "observing_age": self.observations.observing_age(now),

@@ -12,7 +12,7 @@ other nodes is never used to infer blindness: a pool of one must heal.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from agent.messages import Heartbeat, NodeSigns, SensorReading, SensorReport
@@ -21,8 +21,9 @@ from agent.messages import Heartbeat, NodeSigns, SensorReading, SensorReport
 GRACE = 30.0
 #: Missed loopback beats after which this service calls itself blind.
 LOOPBACKS_MISSED = 3
-#: Seconds after which a node that was never heard again is forgotten.
-FORGET_AFTER = 24 * 3600.0
+#: Seconds after which a node that was never heard again is forgotten, unless its pool waits
+#: longer for it. Short, because all that is remembered is in every report.
+FORGET_AFTER = 3600.0
 
 
 @dataclass
@@ -81,13 +82,22 @@ class Observations:
         """A value was measured at ``now``; ``reading.age`` is its age then."""
         self._readings[reading.name] = (reading, now - reading.age)
 
-    def forget(self, now: float) -> None:
-        """Drop nodes that have been silent for very long, so that nothing grows for ever."""
+    def forget(self, now: float, patience: Mapping[str, float] | None = None) -> None:
+        """Drop nodes that have been silent for very long, so that nothing grows for ever.
+
+        ``patience``: pools whose nodes must be remembered for more seconds than others'.
+        """
+        patience = patience or {}
         self._nodes = {
             node_id: node
             for node_id, node in self._nodes.items()
-            if now - (node.heard_at or node.presence_lost_at or now) < FORGET_AFTER
+            if node.heard_at is None
+            or now - node.heard_at < max(FORGET_AFTER, patience.get(node.pool, 0.0))
         }
+
+    def keep_readings(self, names: Container[str]) -> None:
+        """Drop all readings but those called ``names``."""
+        self._readings = {name: one for name, one in self._readings.items() if name in names}
 
     # ---------------------------------------------------------------- answering
 

@@ -9,7 +9,7 @@ had (a passive declaration), and nothing is said of the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -68,6 +68,10 @@ class QueueLengthSensor:
             if count is not None
         ]
 
+    def keep_only(self, queues: Container[str]) -> None:
+        """Forget the samples of all queues but these."""
+        self._samples = {name: one for name, one in self._samples.items() if name in queues}
+
     def declare(self, queue: str) -> None:
         """Make the durable queue unless it exists. Raises RetryLater."""
         try:
@@ -89,11 +93,10 @@ class QueueLengthSensor:
             return None
         if answer.status_code != 200:
             raise RetryLater(f"the broker's management API answered {answer.status_code}")
-        content = answer.json()
-        # A queue that was just declared or recovered has no figures yet: no answer.
-        if "messages_ready" not in content:
-            return None
-        return content["messages_ready"], content.get("messages_unacknowledged")
+        try:
+            return _counts(answer.json())
+        except ValueError:  # a proxy's page, an answer cut short
+            raise RetryLater("the broker's management API answered no queue") from None
 
     def _by_declaration(self, queue: str) -> tuple[int, int | None] | None:
         try:
@@ -122,3 +125,16 @@ class QueueLengthSensor:
 
     def close(self) -> None:
         self._http.close()
+
+
+def _counts(content: object) -> tuple[int, int | None] | None:
+    """``ready`` and ``unacknowledged`` of a queue's description; ValueError if it is none.
+
+    A queue that was just declared or recovered has no figures yet: None.
+    """
+    if not isinstance(content, dict):
+        raise ValueError("not a JSON object")
+    ready, unacknowledged = content.get("messages_ready"), content.get("messages_unacknowledged")
+    if not isinstance(ready, int | None) or not isinstance(unacknowledged, int | None):
+        raise ValueError("figures that are no numbers")
+    return None if ready is None else (ready, unacknowledged)

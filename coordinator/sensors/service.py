@@ -39,8 +39,10 @@ class Sensors:
         return to_wire(self.part.latest(pool))
 
     @bus.rpc
-    def reports(self, wanted: dict[str, list[str]]) -> Any:
-        return to_wire(self.part.reports(wanted))
+    def reports(
+        self, wanted: dict[str, list[str]], patience: dict[str, float] | None = None
+    ) -> Any:
+        return to_wire(self.part.reports(wanted, patience))
 
     @bus.rpc
     def witness(self, node_ids: list[str]) -> Any:
@@ -74,6 +76,10 @@ class Sensors:
     @bus.every(seconds=_setting("queue_poll_interval"))
     def poll_queues(self) -> None:
         self.part.poll_queues()
+
+    @bus.every(60.0)
+    def forget(self) -> None:
+        self.part.forget()
 
 
 class SensorsWithPresence(Sensors):

@@ -45,8 +45,14 @@ def pool_version(connection: Connection, pool: str) -> tuple[int, int]:
     return (0, 0) if row is None else (row["version"], row["epoch"])
 
 
-def set_pool(connection: Connection, pool: str, **values: int) -> None:
-    """Set ``version`` or ``epoch`` of a pool that is locked."""
+def epoch_owner(connection: Connection, pool: str) -> str:
+    """Which controller claimed the pool's epoch; empty when none that is known did."""
+    wanted = select(pool_versions.c.owner).where(pool_versions.c.pool == pool)
+    return str(connection.execute(wanted).scalar() or "")
+
+
+def set_pool(connection: Connection, pool: str, **values: int | str) -> None:
+    """Set ``version``, ``epoch`` or ``owner`` of a pool that is locked."""
     connection.execute(update(pool_versions).where(pool_versions.c.pool == pool).values(**values))
 
 
@@ -84,18 +90,17 @@ def add_transition(
 def snapshot_rows(
     connection: Connection, pool: str, since: int, told_after: float, at_most: int
 ) -> list[Mapping[str, Any]]:
-    """Rows of a pool that changed after version ``since``.
+    """Rows of a pool that changed after version ``since``: all of them.
 
-    Of the final ones only those that ended after ``told_after``, the latest ``at_most``.
+    The first look, ``since`` 0, is spared old history: of the final ones it gets those that
+    ended after ``told_after``, the latest ``at_most``. Who knew them alive must be told.
     """
     changed = and_(instances.c.pool == pool, instances.c.changed_in > since)
     current = select(instances).where(changed, instances.c.state.not_in(FINAL))
-    ended = (
-        select(instances)
-        .where(changed, instances.c.state.in_(FINAL), instances.c.state_since > told_after)
-        .order_by(instances.c.state_since.desc())
-        .limit(at_most)
-    )
+    ended = select(instances).where(changed, instances.c.state.in_(FINAL))
+    if since == 0:
+        ended = ended.where(instances.c.state_since > told_after)
+        ended = ended.order_by(instances.c.state_since.desc()).limit(at_most)
     rows: list[Mapping[str, Any]] = []
     for wanted in (current, ended):
         rows += [dict(row) for row in connection.execute(wanted).mappings()]

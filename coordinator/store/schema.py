@@ -100,6 +100,7 @@ pool_versions = Table(
     Column("pool", String(64), primary_key=True),
     Column("version", Integer, nullable=False, default=0),
     Column("epoch", Integer, nullable=False, default=0),
+    Column("owner", String(64), nullable=False, default=""),
 )
 
 batches = Table(

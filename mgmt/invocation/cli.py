@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from agent.rpc_client import RpcClient
     from mgmt.run_locator import RunningSystem
 
-#: Seconds until a command that asks the coordinator has an answer or gives up.
-ANSWER_WITHIN = 10.0
+#: Seconds until a command that asks the coordinator has an answer or gives up. A person
+#: waits ten at most, and starting Python and closing connections are part of that.
+ANSWER_WITHIN = 8.0
 
 F = TypeVar("F", bound=Callable[..., Any])
 

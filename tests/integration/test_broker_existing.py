@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import amqp
@@ -99,6 +102,77 @@ def test_an_administrator_gets_a_virtual_host_and_accounts_for_the_run(
             auth=(admin.user, admin.password),
             timeout=10,
         ).raise_for_status()
+
+
+@contextmanager
+def _coordinator_of(access: BrokerAccess) -> Iterator[None]:
+    """What others see of a coordinator that runs: its provisioner's queue is consumed."""
+    who = access.accounts["coordinator"]
+    with amqp.Connection(
+        host=f"{access.host}:{access.port}",
+        userid=who.user,
+        password=who.password,
+        virtual_host=access.vhost,
+        connect_timeout=5,
+        read_timeout=5,
+    ) as connection:
+        channel = connection.channel()
+        channel.queue_declare("rpc-provisioner", durable=True, auto_delete=True)
+        channel.basic_consume("rpc-provisioner")
+        yield
+
+
+@pytest.mark.parametrize("account", ["admin", "coordinator"])
+def test_a_virtual_host_on_which_another_run_lives_is_refused_and_left_as_it_was(
+    broker: BrokerAccess, tmp_path: Path, account: str
+) -> None:
+    """Two coordinators would hear each other's calls, and end each other's workers."""
+    admin = broker.accounts["admin"]
+
+    def use(directory: str) -> BrokerAccess:
+        management = broker.management_url if account == "admin" else None
+        return use_existing_broker(tmp_path / directory, _url(broker, account), management)
+
+    def users() -> list[str]:
+        url = f"{broker.management_url}/api/users"
+        answer = requests.get(url, auth=(admin.user, admin.password), timeout=10)
+        return sorted(user["name"] for user in answer.json())
+
+    access = use("one")
+    before = users()
+    with _coordinator_of(access):
+        with pytest.raises(ConfigProblem, match="another run") as refusal:
+            use("two")
+        assert "virtual host 'epu'" in str(refusal.value)
+        assert "tear that run down" in str(refusal.value)
+        assert users() == before
+        assert not (tmp_path / "two/accounts.json").exists()
+        assert use("one") == access, "the run itself may come again"
+    assert use("two").vhost == access.vhost, "it is free again"
+
+
+def test_a_virtual_host_that_the_administrator_may_not_enter_yet_is_looked_at_all_the_same(
+    broker: BrokerAccess, tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
+    admin = broker.accounts["admin"]
+    who = (admin.user, admin.password)
+    there = f"{broker.management_url}/api/vhosts/theirs"
+
+    def use(directory: str) -> BrokerAccess:
+        url, management = _url(broker, "admin"), broker.management_url
+        return use_existing_broker(tmp_path / directory, url, management, vhost="theirs")
+
+    access = use("one")
+    try:
+        rights = f"{broker.management_url}/api/permissions/theirs/{admin.user}"
+        with _coordinator_of(access):
+            requests.delete(rights, auth=who, timeout=10).raise_for_status()
+            consumers = f"{broker.management_url}/api/consumers/theirs"
+            eventually(lambda: requests.get(consumers, auth=who, timeout=10).json(), 20)
+            with pytest.raises(ConfigProblem, match="another run"):
+                use("two")
+    finally:
+        requests.delete(there, auth=who, timeout=10).raise_for_status()
 
 
 def test_without_an_administrator_the_account_is_shared_and_this_is_said_loudly(

@@ -23,6 +23,8 @@ from coordinator.clouds.in_memory import InMemoryCloud, InMemorySettings
 from coordinator.config import CoordinatorConfig
 from coordinator.controller.keeper import Keeper
 from coordinator.controller.records import PoolRecords
+from coordinator.engines.base import Decision
+from coordinator.engines.n_preserving import NPreserving
 from coordinator.errors import ConfigProblem, EpuError, NotFound
 from coordinator.events import EventLog
 from coordinator.provisioner.launcher import Launcher
@@ -245,6 +247,24 @@ def test_lost_messages_cost_only_time(world: World, when: str, lost: int) -> Non
     assert len(world.alive()) == 2 and world.made() == 2
 
 
+def test_a_claim_delivered_again_does_not_freeze_the_controller_that_made_it(
+    world: World,
+) -> None:
+    """nameko gives a request again that a killed or disconnected provisioner did not ack."""
+    original, claims = world._answer, []
+
+    def deliver_twice(service: str, method: str, *args: Any) -> Any:
+        answer = original(service, method, *args)
+        if method == "claim_epoch":
+            claims.append(answer)
+            original(service, method, *args)
+        return answer
+
+    world._answer = deliver_twice  # type: ignore[method-assign]
+    world.live_until(world.stable)
+    assert claims and len(world.alive()) == 2
+
+
 @pytest.mark.parametrize("how", ["crash", "crash after"])
 @pytest.mark.parametrize("call", range(1, 9))
 def test_a_controller_killed_at_any_call_doubles_nothing(
@@ -416,3 +436,35 @@ def test_an_engine_that_raises_holds_its_own_pool_only(world: World) -> None:
     world.live_until(world.stable)
     found = world.keeper.pool("other")
     assert found["state"] == "HELD" and "no idea" in found["reason"]
+
+
+def test_a_pool_that_is_removed_while_another_ones_batch_is_sent_gets_no_commands(
+    world: World,
+) -> None:
+    world.keeper.add_pool("zweite", SECTION)
+
+    def fault(service: str, method: str) -> str | None:
+        if method == "apply" and "zweite" in world.keeper.names():
+            world.keeper.remove_pool("zweite")
+        return None
+
+    world.fault = fault
+    world.live_until(world.stable)
+    assert world.made() == 2
+
+
+def test_reasons_that_differ_in_their_figures_only_are_one_decision(world: World) -> None:
+    class Counts:
+        Settings = NPreserving.Settings
+
+        def decide(self, view: Any) -> Decision:
+            return Decision(size=2, reason=f"{view.now:.1f} messages ready", memory={})
+
+    world.keeper._pools[POOL].engine = Counts()
+    world.live_until(world.stable)
+    world.live(3)
+    store = world.directory / "controller.db-wal"
+    before = store.stat().st_size, store.stat().st_mtime_ns
+    world.live(60)
+    assert (store.stat().st_size, store.stat().st_mtime_ns) == before
+    assert f"{world.now:.1f}" in world.keeper.explain(POOL)["sentence"]

@@ -60,6 +60,7 @@ def test_a_node_enrols_becomes_ready_beats_and_answers(
     assert wanted.addresses == ("127.0.0.1",)
     (report,) = registrar.reports
     assert report.ok and report.outputs == {"colour": "blue"} and report.node_id == node.node_id
+    assert report.nonce == wanted.nonce, "proves that it is this node's report"
 
     eventually(lambda: registrar.beats[-1].sequence >= 3 and registrar.beats[-1].busy)
     last = registrar.beats[-1]

@@ -124,3 +124,19 @@ def test_no_section_ever_ends_in_anything_but_a_pool_or_a_config_problem(section
         assert found.problems
     else:
         assert 0 <= spec.min <= spec.max
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ({"programs": {"agent": {"command": ["x"]}}}, "pool.programs.agent"),
+        ({"programs": {"a.b": {"command": ["x"]}}}, "pool.programs.a.b"),
+        ({"programs": {"work": {"command": ["x"], "start_seconds": -4}}}, "pool.programs.work"),
+        ({**GOOD, "busy_file": "/etc/passwd"}, "pool.busy_file"),
+        ({**GOOD, "busy_file": "../busy"}, "pool.busy_file"),
+    ],
+)
+def test_what_a_node_would_refuse_is_refused_before_anything_is_launched(
+    section: dict, key: str
+) -> None:
+    assert any(key in problem for problem in problems(section))

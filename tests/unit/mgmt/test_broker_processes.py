@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -74,3 +75,20 @@ def test_a_pid_that_belongs_to_somebody_else_now_is_not_signalled(
     send_signal(found, signal.SIGKILL)
     assert child.wait(5) == -signal.SIGKILL
     send_signal(found, signal.SIGKILL)
+
+
+def test_without_process_descriptors_exactly_the_right_process_is_still_signalled(
+    mark: str,
+    start: Callable[..., subprocess.Popen[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(pid: int) -> int:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    child = start(mark)
+    (found,) = node_processes(mark)
+    send_signal(replace(found, started=found.started - 1), signal.SIGKILL)
+    assert child.poll() is None
+    send_signal(found, signal.SIGKILL)
+    assert child.wait(5) == -signal.SIGKILL

@@ -189,3 +189,13 @@ def test_a_check_names_who_does_not_answer_within_its_deadline(config, started):
     assert set(found) == set(serve.PROGRAMS)
     assert all("can't be reached" in problem for problem in found.values())
     assert SECRET not in str(found)
+
+
+def test_a_command_gives_up_early_enough_to_answer_within_ten_seconds() -> None:
+    from mgmt.answers import SHARED_TIMEOUT, SINGLE_TIMEOUT
+    from mgmt.history import SOURCES
+    from mgmt.invocation.cli import ANSWER_WITHIN
+
+    assert ANSWER_WITHIN <= 8.0
+    assert SINGLE_TIMEOUT < ANSWER_WITHIN
+    assert SHARED_TIMEOUT * len(SOURCES) < ANSWER_WITHIN

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,8 @@ import pytest
 
 from agent.rpc_client import CallTimeout, RemoteError, UnknownService
 from coordinator.errors import EpuError
-from mgmt.exit_codes import WorkersRemain
+from mgmt import teardown
+from mgmt.exit_codes import WorkersRemain, verdict
 from mgmt.teardown import Clock, Teardown, Wishes, progress_text
 from mgmt.teardown_record import Inventory, Listing, Machine, Step, StepState, record_of
 
@@ -321,3 +324,48 @@ def test_progress_is_one_line_with_the_problems_of_clouds():
         }
     )
     assert text == "2 workers left (2 DRAINING); cloud west: throttled"
+
+
+def full_disk(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Files of these names can't be written any more."""
+    write = teardown.write_private
+
+    def refuse(path: Path, content: str) -> None:
+        if path.name in names:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write(path, content)
+
+    monkeypatch.setattr(teardown, "write_private", refuse)
+
+
+def test_a_full_disk_does_not_keep_workers_and_levels_from_being_ended(tmp_path, monkeypatch):
+    world = World(tmp_path)
+    full_disk(monkeypatch, "teardown.json")
+    (tmp_path / "logs").write_text("no directory: nothing can be logged")
+    assert world.teardown().perform(Wishes()).clean
+    assert world.machines == [] and world.services() == []
+    warnings = [line for line in world.said if line.startswith("warning: ")]
+    assert len(warnings) == 2, "one for each file, once"
+
+
+def test_a_receipt_that_cannot_be_written_is_an_error_that_says_all_was_ended(
+    tmp_path, monkeypatch
+):
+    world = World(tmp_path)
+    full_disk(monkeypatch, "teardown.json", "receipt.json")
+    with pytest.raises(EpuError, match="everything was ended, but the receipt") as found:
+        world.teardown().perform(Wishes())
+    assert verdict(found.value)[0] == 1
+    assert world.machines == [] and world.services() == []
+
+
+def test_clouds_that_cannot_be_asked_for_want_of_disk_leave_the_base_standing(tmp_path):
+    world = World(tmp_path)
+
+    def fail() -> Listing:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    world.list_clouds = fail  # type: ignore[method-assign]
+    with pytest.raises(WorkersRemain, match="not confirmed gone"):
+        world.teardown().perform(Wishes())
+    assert "levels" not in world.done and world.services()

@@ -125,6 +125,7 @@ def upgrade() -> None:
         sa.Column("pool", sa.String(length=64), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.Column("owner", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("pool"),
     )
     op.create_table(

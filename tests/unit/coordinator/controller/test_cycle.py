@@ -368,6 +368,13 @@ def test_a_node_that_no_record_knows_is_said_once_and_left_alone(world):
     assert made.launched == 0
 
 
+def test_a_node_that_is_gone_and_whose_record_is_dropped_is_no_rogue(world):
+    made = settled(world, 1)
+    made.extra_nodes["gone"] = NodeSigns(node_id="gone", heard_age=3700.0)
+    made.step(3)
+    assert made.events("rogue_node") == []
+
+
 # ---------------------------------------------------------------------- holds
 
 

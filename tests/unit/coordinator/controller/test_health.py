@@ -164,6 +164,21 @@ def test_a_node_is_drained_first_unless_its_worker_is_what_failed(name, drains):
     assert health({"heard_age": 1.0, **program(name, "FATAL")}).drain_first is drains
 
 
+@pytest.mark.parametrize(
+    ("sibling", "drains"),
+    [("RUNNING", True), ("STARTING", True), ("STOPPING", True), ("FATAL", False)],
+)
+def test_one_failed_copy_does_not_end_the_jobs_of_its_siblings(sibling, drains):
+    copies = (
+        ProcessState(name="worker:worker-0", state="FATAL"),
+        ProcessState(name="worker:worker-1", state=sibling),
+        ProcessState(name="side", state="RUNNING"),
+    )
+    judged = health({"heard_age": 1.0, "busy": True, "processes": copies})
+    assert judged.status is H.PROCESS_ERROR
+    assert judged.drain_first is drains
+
+
 @pytest.mark.parametrize(("failures", "status"), [(2, H.OK), (3, H.MONITOR_ERROR)])
 def test_three_beats_without_a_supervisor_are_a_monitor_error(failures, status):
     assert health({"heard_age": 1.0, "supervisor_failures": failures}).status is status

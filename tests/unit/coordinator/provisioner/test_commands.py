@@ -31,6 +31,28 @@ def test_a_batch_of_an_older_epoch_is_superseded_and_changes_nothing(world: Any)
     assert world.apply(world.launch("fresh")) == "applied"
 
 
+def test_a_claim_that_is_delivered_twice_supersedes_nobody(world: Any) -> None:
+    assert world.part.claim_epoch(["sleeper"], "one") == {"sleeper": 1}
+    batch = world.batch(world.launch("mine"))
+    assert world.part.claim_epoch(["sleeper"], "one") == {"sleeper": 1}
+    assert world.part.apply(batch).outcome == "applied"
+
+
+def test_another_controller_s_claim_supersedes_the_one_before(world: Any) -> None:
+    world.part.claim_epoch(["sleeper"], "one")
+    stale = world.batch(world.launch("stale"))
+    assert world.part.claim_epoch(["sleeper"], "two") == {"sleeper": 2}
+    assert world.part.apply(stale).outcome == "superseded"
+    assert world.part.claim_epoch(["sleeper"], "one") == {"sleeper": 3}
+
+
+def test_an_epoch_learnt_from_a_batch_belongs_to_no_claim_of_before(world: Any) -> None:
+    """Our store was put back: whoever claimed in it may not share the newer epoch."""
+    world.part.claim_epoch(["sleeper"], "old")
+    assert world.apply(world.launch("a"), epoch=5) == "applied"
+    assert world.part.claim_epoch(["sleeper"], "old") == {"sleeper": 6}
+
+
 def test_a_batch_based_on_an_older_version_conflicts_and_changes_nothing(world: Any) -> None:
     batch = world.batch(world.launch("late"))
     world.apply(world.launch("first"))

@@ -45,6 +45,7 @@ class World:
     def __init__(self) -> None:
         self.states = {"l-0": "LAUNCHING", "l-1": "LAUNCHING"}
         self.enrolled: list[str] = []
+        self.reported: list[dict[str, Any]] = []
         self.answering = True
         self.accounts = Accounts()
         store = open_store(":memory:")
@@ -55,8 +56,16 @@ class World:
             vhost="v",
             accounts={"admin": BrokerAccount(user="admin", password="secret")},
         )
+        self.now = 50.0
         self.registrar = Registrar(
-            "run", access, KEY, Enrolments(store), self.accounts, self.events, self.call, lambda: 50
+            "run",
+            access,
+            KEY,
+            Enrolments(store),
+            self.accounts,
+            self.events,
+            self.call,
+            lambda: self.now,
         )
 
     def call(self, service: str, method: str, *args: Any) -> Any:
@@ -76,6 +85,7 @@ class World:
         self.enrolled.append(node_id)
 
     def node_ready(self, report: dict[str, Any]) -> dict[str, Any]:
+        self.reported.append(report)
         return {"accepted": self.states[report["node_id"]] == "BOOTING"}
 
     def live_nodes(self) -> list[dict[str, str]]:
@@ -84,7 +94,11 @@ class World:
 
 def request(index: int = 0, nonce: str = "n1", launch: str = "l", **more: Any) -> EnrolRequest:
     token = more.pop("token", mint(KEY, "run", launch, 100.0))
-    return EnrolRequest(token=token, launch_id=launch, index=index, nonce=nonce)
+    return EnrolRequest(token=token, launch_id=launch, index=index, nonce=nonce, **more)
+
+
+def ready(node_id: str = "l-0", nonce: str = "n1") -> ReadyReport:
+    return ReadyReport(node_id=node_id, ok=True, nonce=nonce)
 
 
 @pytest.fixture
@@ -142,18 +156,174 @@ def test_a_node_that_no_record_knows_may_not_join(world: World) -> None:
 
 
 def test_an_absent_provisioner_is_a_reason_to_come_again(world: World) -> None:
+    world.registrar.enrol(request())
     world.answering = False
     with pytest.raises(RetryLater):
         world.registrar.enrol(request())
     with pytest.raises(RetryLater):
-        world.registrar.ready(ReadyReport(node_id="l-0", ok=True))
+        world.registrar.ready(ready())
 
 
 def test_readiness_is_acknowledged_as_the_provisioner_says(world: World) -> None:
+    world.registrar.enrol(request())
     world.states["l-0"] = "BOOTING"
-    assert world.registrar.ready(ReadyReport(node_id="l-0", ok=True))
+    assert world.registrar.ready(ready())
     world.states["l-0"] = "TERMINATED"
-    assert not world.registrar.ready(ReadyReport(node_id="l-0", ok=True))
+    assert not world.registrar.ready(ready())
+
+
+@pytest.mark.parametrize("nonce", ["", "n2"])
+def test_a_node_can_not_report_for_another(world: World, nonce: str) -> None:
+    """``n2`` is a sibling's; no nonce at all is what agents of old sent."""
+    world.registrar.enrol(request(0, "n1"))
+    world.registrar.enrol(request(1, "n2"))
+    with pytest.raises(EnrolmentRefused, match="l-0"):
+        world.registrar.ready(ready("l-0", nonce))
+    assert world.reported == []
+    refusal = world.events.read()[-1]
+    assert (refusal.name, refusal.node) == ("readiness_refused", "l-0")
+
+
+def test_nobody_reports_for_a_node_that_never_enrolled(world: World) -> None:
+    with pytest.raises(EnrolmentRefused):
+        world.registrar.ready(ready())
+
+
+def test_the_nonce_goes_no_further_than_the_registrar(world: World) -> None:
+    world.registrar.enrol(request(nonce="very secret nonce"))
+    world.states["l-0"] = "BOOTING"
+    report = ready(nonce="very secret nonce")
+    assert world.registrar.ready(report)
+    assert "very secret nonce" not in str(world.reported) + repr(report)
+
+
+def test_a_node_older_than_its_token_gets_a_lost_account_again(world: World) -> None:
+    """The broker was set up anew: the node comes again, with the nonce that we know."""
+    world.registrar.enrol(request())
+    world.now = 1e6
+    world.accounts.made.clear()
+    assert world.registrar.enrol(request()).node_id == "l-0"
+    assert list(world.accounts.made) == ["l-0"]
+
+
+def test_an_expired_token_lets_no_machine_in_that_is_not_known(world: World) -> None:
+    world.registrar.enrol(request())
+    world.now = 1e6
+    for late in (request(1, "n2"), request(0, "stolen")):
+        with pytest.raises(TokenRejected, match="expired"):
+            world.registrar.enrol(late)
+
+
+def test_a_known_nonce_does_not_make_a_forged_token_good(world: World) -> None:
+    world.registrar.enrol(request())
+    with pytest.raises(TokenRejected, match="not for this launch"):
+        world.registrar.enrol(request(token="100.forged"))
+
+
+def test_a_known_node_with_an_old_token_that_is_gone_stays_out(world: World) -> None:
+    world.registrar.enrol(request())
+    world.now, world.states["l-0"] = 1e6, "TERMINATED"
+    with pytest.raises(EnrolmentRefused, match="not wanted"):
+        world.registrar.enrol(request())
+
+
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        {"launch": "l" * 73},
+        {"nonce": "n" * 257},
+        {"token": "t" * 257},
+        {"hostname": "h" * 256},
+        {"addresses": ("10.0.0.1",) * 33},
+        {"addresses": ("1" * 256,)},
+        {"agent_version": "v" * 65},
+        {"index": -1},
+        {"index": 10**100},
+    ],
+    ids=lambda absurd: next(iter(absurd)),
+)
+def test_an_absurd_request_is_refused_and_nothing_of_it_is_kept(
+    world: World, absurd: dict[str, Any]
+) -> None:
+    with pytest.raises(EnrolmentRefused, match="absurd"):
+        world.registrar.enrol(request(**absurd))
+    (event,) = world.events.read()
+    assert event.name == "enrolment_refused" and len(str(event)) < 600
+    assert not world.accounts.made
+
+
+def test_refusals_of_one_launch_are_told_once_a_minute(world: World) -> None:
+    def refuse() -> int:
+        for _ in range(5):
+            with pytest.raises(TokenRejected):
+                world.registrar.enrol(request(token="nonsense"))
+        return len(world.events.read())
+
+    assert refuse() == 1
+    world.now += 61
+    assert refuse() == 2
+
+
+def test_whoever_makes_up_launches_can_not_fill_the_history(world: World) -> None:
+    for number in range(500):
+        with pytest.raises(TokenRejected):
+            world.registrar.enrol(request(launch=f"x{number}", token="nonsense"))
+    assert len(world.events.read()) < 50
+    world.now += 61
+    with pytest.raises(TokenRejected):
+        world.registrar.enrol(request(token="nonsense"))
+    assert world.events.read()[-1].node == "l-0", "others are told of again"
+
+
+def test_accounts_that_are_not_ours_are_left_alone(world: World) -> None:
+    """A broker's other users may be called node-…, too: node-exporter."""
+    world.registrar.enrol(request())
+    world.accounts.made |= {"exporter": "theirs"}
+    world.states["l-0"] = "TERMINATED"
+    assert world.registrar.sweep() == ["l-0"]
+    assert list(world.accounts.made) == ["exporter"]
+
+
+def test_an_account_is_removed_once(world: World) -> None:
+    world.registrar.enrol(request())
+    world.states["l-0"] = "TERMINATED"
+    assert world.registrar.sweep() == ["l-0"]
+    assert world.registrar.sweep() == []
+
+
+def test_an_account_made_while_its_node_was_given_up_is_removed_by_the_next_sweep(
+    world: World,
+) -> None:
+    make = world.accounts.create_node_account
+
+    def swept_meanwhile(*given: Any) -> BrokerAccount:
+        world.states["l-0"] = "TERMINATED"
+        world.registrar.sweep()
+        return make(*given)
+
+    world.accounts.create_node_account = swept_meanwhile  # type: ignore[method-assign]
+    world.registrar.enrol(request())
+    assert world.registrar.sweep() == ["l-0"]
+    assert not world.accounts.made
+
+
+def test_enrolments_of_nodes_long_gone_are_forgotten(world: World) -> None:
+    world.registrar.enrol(request(0, "n1"))
+    world.registrar.enrol(request(1, "n2"))
+    world.states["l-0"] = "TERMINATED"
+    world.registrar.sweep()
+    world.now += 6 * 86400
+    world.registrar.sweep()
+    assert enrolled(world) == ["l-0", "l-1"]
+    world.now += 2 * 86400
+    world.registrar.sweep()
+    assert enrolled(world) == ["l-1"]
+
+
+def enrolled(world: World) -> list[str]:
+    with world.registrar._enrolments._store.connect() as connection:
+        rows = connection.exec_driver_sql("select node_id from enrolments order by node_id")
+        return list(rows.scalars())
 
 
 def test_accounts_of_nodes_that_are_gone_are_removed(world: World) -> None:

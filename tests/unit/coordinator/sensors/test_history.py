@@ -124,6 +124,24 @@ def test_nodes_that_are_silent_for_very_long_are_forgotten() -> None:
     assert observations.node_count == 0
 
 
+def test_a_node_whose_pool_is_patient_is_remembered_for_as_long_as_the_pool_waits() -> None:
+    observations = hearing(until=100.0)
+    observations.heard(beat(1), 50.0)
+    observations.forget(50.0 + FORGET_AFTER + 100, {"p": FORGET_AFTER + 500})
+    assert observations.node_count == 1
+    observations.forget(50.0 + FORGET_AFTER + 500, {"p": FORGET_AFTER + 500})
+    assert observations.node_count == 0
+
+
+def test_only_the_readings_that_are_kept_are_reported() -> None:
+    observations = hearing(until=100.0)
+    for name in ("queue.q.ready", "queue.r.ready"):
+        observations.reading(SensorReading(name=name, value=7, age=1.0), 50.0)
+    observations.keep_readings({"queue.q.ready"})
+    found = observations.report("p", ("queue.q.ready", "queue.r.ready"), 60.0).readings
+    assert list(found) == ["queue.q.ready"]
+
+
 @given(st.lists(st.floats(min_value=0.0, max_value=500.0), max_size=60))
 def test_observing_never_reaches_back_over_a_gap(arrivals: list[float]) -> None:
     """Whenever it is not blind, the observed time contains no gap in the loopback."""

@@ -56,7 +56,10 @@ class EventLog:
         return event
 
     def read(self, since: int = 0, limit: int = 1000) -> list[Event]:
-        """Up to ``limit`` events with a sequence above ``since``, oldest first."""
+        """Up to ``limit`` events with a sequence above ``since``, oldest first.
+
+        A negative ``limit`` asks for the newest so many.
+        """
         return read_events(self._store, self._source, since, limit)
 
 

@@ -15,6 +15,9 @@ from mgmt.answers import SHARED_TIMEOUT, Call, ask
 
 SOURCES = ("provisioner", "controller", "sensors", "registrar")
 PAGE = 1000
+#: How many of a source's newest events are looked at, at least, when none were seen before.
+#: Older ones are in the components' log files.
+LOOKED_AT = 2000
 
 
 def events(
@@ -38,7 +41,7 @@ def events(
     cursor = dict(after)
     for source in SOURCES:
         try:
-            own = _all_of(call, source, int(after.get(source, 0)))
+            own = _newest_of(call, source, int(after.get(source, 0)), max(limit, LOOKED_AT))
         except (CallFailed, EpuError) as problem:
             missing[source] = str(problem)
             continue
@@ -54,17 +57,26 @@ def events(
     }
 
 
-def _all_of(call: Call, source: str, after: int) -> list[Event]:
-    """Every event of one source after a sequence number, page by page.
+def _newest_of(call: Call, source: str, after: int, most: int) -> list[Event]:
+    """The newest events of one source, oldest first; with a cursor all that came after it.
 
-    Raises what ``ask`` raises when the pages do not come within the source's share of the
-    caller's deadline.
+    Without one at most ``most`` are read, so that a full log costs no more. Pages that
+    came before the deadline are kept: the cursor goes on from there. Raises what ``ask``
+    raises when nothing came at all.
     """
+    if not after:
+        page = ask(call, source, "events", 0, -most, timeout=SHARED_TIMEOUT)
+        return [from_wire(Event, line) for line in page]
     deadline = time.monotonic() + SHARED_TIMEOUT
     found: list[Event] = []
     while True:
         left = max(deadline - time.monotonic(), 0.05)
-        page = ask(call, source, "events", after, PAGE, timeout=left)
+        try:
+            page = ask(call, source, "events", after, PAGE, timeout=left)
+        except CallFailed:
+            if found:
+                return found
+            raise
         found += [from_wire(Event, line) for line in page]
         if len(page) < PAGE:
             return found

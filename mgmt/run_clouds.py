@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from coordinator.clouds.base import CloudDriver, MachineState
@@ -52,6 +53,17 @@ def list_run(clouds: Mapping[str, Mapping[str, str]], run: str, state_dir: Path)
             if found.state is not MachineState.GONE
         ]
     return Listing(machines=tuple(machines), problems=problems)
+
+
+def end_machines(
+    clouds: Mapping[str, Mapping[str, str]], listing: Listing, state_dir: Path
+) -> None:
+    """Terminate what ``listing`` holds, each cloud its own; who refuses is asked no further."""
+    for name, settings in clouds.items():
+        mine = [machine.cloud_id for machine in listing.machines if machine.cloud == name]
+        if mine:
+            with suppress(EpuError):
+                open_driver(name, settings, state_dir).terminate(mine)
 
 
 def open_driver(name: str, settings: Mapping[str, str], state_dir: Path) -> CloudDriver:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from agent.rpc_client import RpcClient
 from coordinator.errors import EpuError
 from mgmt.exit_codes import NoSuchRun
-from mgmt.run_clouds import list_run, worker_clouds
+from mgmt.run_clouds import end_machines, list_run, worker_clouds
 from mgmt.run_locator import NoCoordinator, open_run, state_dir_of, system_of
 from mgmt.teardown import Teardown
 from mgmt.teardown_record import Listing
@@ -38,18 +38,24 @@ class BootedLevels:
             if service.record.state not in ENDED_STATES
         ]
 
-    def terminate(self) -> None:
+    def terminate(self, leave_workers: bool) -> None:
         """End all levels, highest first. Raises EpuError; KeyboardInterrupt when interrupted."""
         from bootlevels.runner import Interrupted
 
         try:
             # Whether workers are gone has been found out before, by better witnesses.
-            outcome = self.run.terminate(workers_confirmed=True, watch=self._watch)
+            outcome = self.run.terminate(
+                leave_workers=leave_workers, workers_confirmed=True, watch=self._watch
+            )
         except Interrupted:
             raise KeyboardInterrupt from None
         if not outcome.ok:
             failed = "; ".join(f"{each.service}: {each.text}" for each in outcome.failures)
             raise EpuError(f"not all services could be ended: {failed}")
+
+    def workers_are_gone(self) -> None:
+        """The clouds list none: the run's name may be booted again."""
+        self.run.workers_are_gone()
 
     def _watch(self, moment: Moment) -> None:
         if moment.scope == "service" and moment.phase in ("complete", "error"):
@@ -72,6 +78,7 @@ def open_teardown(run_name: str, say: Callable[[str], None]) -> Iterator[Teardow
                 directory=run.directory,
                 base=BootedLevels(run, say),
                 list_clouds=lambda: clouds_of(run),
+                end_machines=lambda listing: end_listed(run, listing),
                 call=client.call if client is not None else None,
                 say=say,
             )
@@ -90,6 +97,14 @@ def clouds_of(run: Run) -> Listing:
         missing = f"{state_dir / 'config.yaml'}, which names them, is gone"
         return Listing(problems={"of the coordinator": missing})
     return list_run(clouds, run.name, state_dir)
+
+
+def end_listed(run: Run, listing: Listing) -> None:
+    """Have the clouds end the machines that they listed; a refusal shows in the next listing."""
+    state_dir = state_dir_of(run)
+    clouds = worker_clouds(state_dir) if state_dir is not None else None
+    if state_dir is not None and clouds is not None:
+        end_machines(clouds, listing, state_dir)
 
 
 def _client(run: Run) -> RpcClient | None:

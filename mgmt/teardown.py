@@ -48,8 +48,15 @@ class Base(Protocol):
         """Names of the services that are not terminated, lowest level first."""
         ...
 
-    def terminate(self) -> None:
-        """End all levels in reverse. Raises EpuError when one could not be ended."""
+    def terminate(self, leave_workers: bool) -> None:
+        """End all levels in reverse; ``leave_workers`` is remembered for the run's name.
+
+        Raises EpuError when one could not be ended.
+        """
+        ...
+
+    def workers_are_gone(self) -> None:
+        """The clouds list none: the run's name may be booted again."""
         ...
 
 
@@ -77,13 +84,15 @@ class Teardown:
     """One teardown of one run.
 
     ``call`` reaches the coordinator (None: the run has none any more), ``list_clouds``
-    asks every cloud of the run directly, ``say`` is told each thing that happens.
+    asks every cloud of the run directly, ``end_machines`` has the clouds end what they
+    listed, ``say`` is told each thing that happens.
     """
 
     run: str
     directory: Path
     base: Base
     list_clouds: Callable[[], Listing]
+    end_machines: Callable[[Listing], None] | None = None
     call: Call | None = None
     say: Callable[[str], None] = print
     clock: Clock = field(default_factory=Clock)
@@ -119,13 +128,15 @@ class Teardown:
             with self._step(Step.END_LEVELS) as detail:
                 services = self.base.services()
                 if services:
-                    self.base.terminate()
+                    self.base.terminate(wishes.leave_workers)
                 detail.append(f"{len(services)} services ended")
             with self._step(Step.LIST_CLOUDS) as detail:
                 left = self.list_clouds()
                 detail.append(str(left))
                 if left.problems or (left.machines and not wishes.leave_workers):
                     raise WorkersRemain(f"{left}; run the teardown again")
+            if not left.machines:
+                self.base.workers_are_gone()
             return self._write_receipt(wishes, left)
 
     # -------------------------------------------------------------- workers
@@ -134,7 +145,7 @@ class Teardown:
         deadline = self.clock.monotonic() + wishes.timeout
         call = self.call if self.base.services() else None
         if call is None or not self._ask_for_the_end(call, wishes, deadline):
-            self._confirm_without_provisioner()
+            self._confirm_without_provisioner(deadline)
             return
         with self._step(Step.CONFIRM_WORKERS) as detail:
             said = ""
@@ -179,14 +190,29 @@ class Teardown:
                         return False
                 self.clock.sleep(POLL)
 
-    def _confirm_without_provisioner(self) -> None:
-        """Go on only when the clouds themselves list no worker."""
+    def _confirm_without_provisioner(self, deadline: float) -> None:
+        """Go on only when the clouds themselves list no worker.
+
+        While a base system stands its provisioner may come back, and it is its business to
+        end them. Where nothing stands any more (its workers were left running, or it was
+        lost) nobody else will: the clouds are told themselves.
+        """
         with self._step(Step.CONFIRM_WORKERS) as detail:
             listing = self.list_clouds()
+            if listing.machines and not self.base.services() and self.end_machines is not None:
+                self.say(f"nobody is left to end them: ending {len(listing.machines)} machines")
+                self.end_machines(listing)
+                while listing.machines and self.clock.monotonic() < deadline:
+                    self.clock.sleep(POLL)
+                    listing = self.list_clouds()
             if not listing.proves_none:
+                standing = (
+                    "; the base system was left standing ('epu repair' starts a dead coordinator)"
+                    if self.base.services()
+                    else ""
+                )
                 raise WorkersRemain(
-                    f"the provisioner can't be asked to end the workers, and {listing}; "
-                    "the base system was left standing"
+                    f"the provisioner can't be asked to end the workers, and {listing}{standing}"
                 )
             detail.append(str(listing))
 

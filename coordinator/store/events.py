@@ -20,15 +20,21 @@ def append_event(store: Engine, event: Event) -> Event:
 
 
 def read_events(store: Engine, source: str, since: int, limit: int) -> list[Event]:
-    """Up to ``limit`` events of ``source`` after sequence ``since``, oldest first."""
+    """Up to ``limit`` events of ``source`` after sequence ``since``, oldest first.
+
+    A negative ``limit`` asks for the newest so many instead of the oldest.
+    """
+    newest_first = limit < 0
+    order = events.c.sequence.desc() if newest_first else events.c.sequence
     wanted = (
         select(events)
         .where(events.c.source == source, events.c.sequence > since)
-        .order_by(events.c.sequence)
-        .limit(limit)
+        .order_by(order)
+        .limit(abs(limit))
     )
     with store.connect() as connection:
-        return [Event(**row) for row in connection.execute(wanted).mappings()]
+        found = [Event(**row) for row in connection.execute(wanted).mappings()]
+    return found[::-1] if newest_first else found
 
 
 def newest_sequence(store: Engine, source: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agent.messages import Event
-from agent.rpc_client import UnknownService
+from agent.rpc_client import CallTimeout, UnknownService
 from agent.wire import to_wire
 from mgmt import history
 
@@ -28,7 +28,8 @@ class Logs:
         if service in self.silent:
             raise UnknownService(f"nobody answers for '{service}'")
         own = [one for one in self.events if one.source == service and one.sequence > since]
-        return to_wire(sorted(own, key=lambda one: one.sequence)[:limit])
+        ordered = sorted(own, key=lambda one: one.sequence)
+        return to_wire(ordered[limit:] if limit < 0 else ordered[:limit])
 
 
 def names(found: dict[str, Any]) -> list[str]:
@@ -74,11 +75,30 @@ def test_the_newest_are_kept_and_the_omitted_counted():
     assert found["omitted"] == 3
 
 
-def test_long_logs_are_read_page_by_page():
+def test_what_came_after_a_cursor_is_read_page_by_page():
     logs = Logs(*(event("sensors", n, float(n)) for n in range(1, 2501)))
-    found = history.events(logs, limit=10_000)
-    assert len(found["events"]) == 2500
+    found = history.events(logs, limit=10_000, after={"sensors": 1})
+    assert len(found["events"]) == 2499
     assert logs.pages == len(history.SOURCES) - 1 + 3
+
+
+def test_of_a_full_log_the_newest_are_read_in_one_go():
+    logs = Logs(*(event("sensors", n, float(n), str(n)) for n in range(1, 20_001)))
+    found = history.events(logs, limit=2)
+    assert names(found) == ["19999", "20000"] and not found["missing"]
+    assert logs.pages == len(history.SOURCES)
+
+
+def test_pages_that_came_before_the_deadline_are_kept_and_the_cursor_goes_on_from_there():
+    logs = Logs(*(event("sensors", n, float(n)) for n in range(1, 2501)))
+
+    def slow(service: str, *rest: Any, timeout: float) -> Any:
+        if service == "sensors" and rest[1] > 1500:
+            raise CallTimeout("no answer in time")
+        return logs(service, *rest, timeout=timeout)
+
+    found = history.events(slow, limit=10_000, after={"sensors": 1})
+    assert found["cursor"]["sensors"] == len(found["events"]) + 1 == 2001
 
 
 def test_the_cursor_of_an_answer_gives_only_what_is_new():

@@ -32,6 +32,8 @@ class World:
         self.pace = pace
         self.time = 1000.0
         self.done: list[str] = []
+        self.name_is_free = False
+        self.ended_by_clouds = 0
         self.said: list[str] = []
         self.coordinator_answers = True
         self.cloud_answers = True
@@ -64,12 +66,20 @@ class World:
     def services(self) -> list[str]:
         return list(self.base_services)
 
-    def terminate(self) -> None:
+    def terminate(self, leave_workers: bool) -> None:
         if self.fails_at == "levels":
             raise EpuError("service broker: its terminate program failed")
         self.done.append("levels")
         self.base_services = []
         self.coordinator_answers = False
+
+    def workers_are_gone(self) -> None:
+        self.name_is_free = True
+
+    def end_machines(self, listing: Listing) -> None:
+        self.ended_by_clouds = len(listing.machines)
+        ended = {machine.node_id for machine in listing.machines}
+        self.machines = [name for name in self.machines if name not in ended]
 
     def list_clouds(self) -> Listing:
         if not self.cloud_answers:
@@ -89,6 +99,7 @@ class World:
             directory=self.directory,
             base=self,
             list_clouds=self.list_clouds,
+            end_machines=self.end_machines,
             call=self.call,
             say=say or self.said.append,
             clock=Clock(now=lambda: self.time, monotonic=lambda: self.time, sleep=self.sleep),
@@ -236,8 +247,8 @@ def test_an_old_receipt_does_not_hide_a_machine_that_came_back(tmp_path):
     world.teardown().perform(Wishes())
     world.machines = ["l-9"]
     assert world.teardown().earlier_receipt() is None
-    with pytest.raises(WorkersRemain, match="l-9"):
-        world.teardown().perform(Wishes())
+    assert world.teardown().perform(Wishes()).document()["clean"]
+    assert not world.machines and world.ended_by_clouds == 1
 
 
 def test_workers_left_on_purpose_are_in_the_receipt(tmp_path):
@@ -369,3 +380,21 @@ def test_clouds_that_cannot_be_asked_for_want_of_disk_leave_the_base_standing(tm
     with pytest.raises(WorkersRemain, match="not confirmed gone"):
         world.teardown().perform(Wishes())
     assert "levels" not in world.done and world.services()
+
+
+def test_workers_left_running_over_an_ended_base_are_ended_by_the_clouds(tmp_path: Path) -> None:
+    """Nobody else is left to end them, and they cost money."""
+    world = World(tmp_path)
+    world.teardown().perform(Wishes(leave_workers=True))
+    assert world.machines and not world.services() and not world.name_is_free
+    receipt = world.teardown().perform(Wishes())
+    assert not world.machines and world.name_is_free and world.ended_by_clouds == 3
+    assert receipt.document()["clean"]
+
+
+def test_workers_below_a_standing_base_are_its_provisioners_business(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.coordinator_answers = False
+    with pytest.raises(WorkersRemain, match="epu repair"):
+        world.teardown().perform(Wishes())
+    assert world.machines and not world.ended_by_clouds

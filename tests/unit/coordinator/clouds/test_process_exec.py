@@ -16,7 +16,7 @@ NODE = "launch-1-0"
 @pytest.fixture
 def base(root):
     """A cloud with the agent of this installation, and one machine without user-data."""
-    cloud = ProcessCloud.from_settings({}, root.parent)
+    cloud = ProcessCloud.from_settings({}, root)
     cloud.launch(make_request(user_data=""))
     return cloud
 

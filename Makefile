@@ -70,7 +70,7 @@ system:
 	done
 
 # Servers that only tests want. Where they can't be installed those tests are skipped, and say so.
-TEST_PACKAGES := postgresql:/usr/lib/postgresql/*/bin/postgres
+TEST_PACKAGES := postgresql:/usr/lib/postgresql/*/bin/postgres openssh-server:/usr/sbin/sshd
 .PHONY: test-servers
 test integration: test-servers
 test-servers:

@@ -53,9 +53,15 @@ setup(
         "rich>=13,<16",
     ],
     extras_require={
+        "libcloud": ["apache-libcloud>=3.8,<4"],
         "dev": [
+            "apache-libcloud>=3.8,<4",
+            # moto's own "server" extra brings thirty packages that its EC2 never loads.
+            "flask>=3,<4",
+            "flask-cors>=5,<7",
             "hypothesis>=6.100,<7",
             "jsonschema>=4.20,<5",
+            "moto>=5.1,<6",
             "mypy>=1.15,<3",
             "pytest>=8,<10",
             "pytest-timeout>=2.3,<3",
@@ -73,6 +79,10 @@ setup(
         ],
         "epu.clouds": [
             "process=coordinator.clouds.process:ProcessCloud",
+            "container=coordinator.clouds.container:ContainerCloud",
+            "qemu=coordinator.clouds.qemu:QemuCloud",
+            "ec2=coordinator.clouds.ec2:Ec2Cloud",
+            "libcloud=coordinator.clouds.libcloud:LibcloudCloud",
             "in_memory=coordinator.clouds.in_memory:InMemoryCloud",
         ],
         "epu.engines": [

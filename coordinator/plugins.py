@@ -12,6 +12,10 @@ from coordinator.errors import ConfigProblem, Problem, did_you_mean
 ALIASES: dict[str, dict[str, str]] = {
     "epu.clouds": {
         "process": "coordinator.clouds.process:ProcessCloud",
+        "container": "coordinator.clouds.container:ContainerCloud",
+        "qemu": "coordinator.clouds.qemu:QemuCloud",
+        "ec2": "coordinator.clouds.ec2:Ec2Cloud",
+        "libcloud": "coordinator.clouds.libcloud:LibcloudCloud",
         "in_memory": "coordinator.clouds.in_memory:InMemoryCloud",
     },
     "epu.engines": {

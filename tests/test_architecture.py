@@ -63,12 +63,14 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "bootlevels/checks.py",
         "bootlevels/plans/*",
     ),
-    "boto3": ("coordinator/clouds/ec2.py",),
-    "botocore": ("coordinator/clouds/ec2.py",),
+    "boto3": ("coordinator/clouds/ec2*.py",),
+    "botocore": ("coordinator/clouds/ec2*.py",),
     "libcloud": ("coordinator/clouds/libcloud.py",),
     "psutil": (
         "agent/host_probe.py",
         "coordinator/clouds/process*.py",
+        "coordinator/clouds/container*.py",
+        "coordinator/clouds/qemu*.py",
         # Stopping what we started, by pid and start time.
         "mgmt/broker_processes.py",
         "mgmt/serve_processes.py",

@@ -89,12 +89,24 @@ class RunsPrograms(Protocol):
         ...
 
 
+class ExplainsBoot(Protocol):
+    """What a driver may offer beside ``CloudDriver``: how far a machine's first boot is."""
+
+    def boot_status(self, cloud_id: str) -> str | None:
+        """What ``cloud-init status --long`` says on the machine, or None while it can't be had.
+
+        Reads, never waits for the boot. Unknown or gone machines: None. Raises RetryLater.
+        """
+        ...
+
+
 class CloudDriver(Protocol):
     """The only door to an IaaS.
 
     ``consistency_window``: for how many seconds after a change a listing may not show it
     yet (0 for a driver that reads the world itself). ``batches``: whether one call may
-    start more than one machine. A driver may also be one of ``RunsPrograms``.
+    start more than one machine. A driver may also be one of ``RunsPrograms``
+    and ``ExplainsBoot``.
 
     Every method may raise RetryLater, InsufficientCapacity, LaunchRefused or
     CredentialsRejected from ``coordinator.errors``; nothing else on purpose.

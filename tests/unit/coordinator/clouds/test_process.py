@@ -30,8 +30,16 @@ def listed(cloud):
 
 
 def has_agent(root):
-    """Waits until the machine's agent (whatever its command) runs beside its supervisord."""
-    return eventually(lambda: len(found := machine_processes(root, NODE)) >= 2 and found)
+    """Waits until the machine's agent (whatever its command) runs beside its supervisord.
+
+    Between fork and exec a child of supervisord still has supervisord's command.
+    """
+
+    def both():
+        found = machine_processes(root, NODE)
+        return len({process.command for process in found}) >= 2 and found
+
+    return eventually(both)
 
 
 def proc_state(pid):

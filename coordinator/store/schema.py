@@ -18,10 +18,11 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
 )
 
 #: The newest migration. A store at this revision is opened without loading Alembic.
-HEAD = "0001"
+HEAD = "0002"
 
 metadata = MetaData()
 
@@ -63,6 +64,12 @@ instances = Table(
     Column("terminate_called_at", Float),
     Column("protected", Boolean, nullable=False, default=False),
     Column("retryable", Boolean, nullable=False, default=False),
+    Column("claimed_cloud_id", String(255)),
+    Column("start_step", String(128), nullable=False, default="", server_default=""),
+    Column("start_detail", Text, nullable=False, default="", server_default=""),
+    Column("start_step_at", Float),
+    Column("boot_cause", String(32), nullable=False, default="", server_default=""),
+    Column("boot_detail", Text, nullable=False, default="", server_default=""),
 )
 Index("ix_instances_pool_changed", instances.c.pool, instances.c.changed_in)
 
@@ -161,6 +168,17 @@ enrolments = Table(
     Column("enrolled_at", Float, nullable=False),
     Column("answered", Integer, nullable=False, default=0),
     Column("account_removed_at", Float),
+    Column("kind", String(16), nullable=False, default="launch", server_default="launch"),
+)
+
+adoptions = Table(
+    "adoptions",
+    metadata,
+    Column("launch_id", String(72), primary_key=True),
+    Column("index_in_launch", Integer, primary_key=True, autoincrement=False),
+    Column("nonce_hash", String(64), nullable=False),
+    Column("adopted_at", Float, nullable=False),
+    UniqueConstraint("launch_id", "nonce_hash"),
 )
 
 # ------------------------------------------------------------------ everybody

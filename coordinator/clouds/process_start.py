@@ -1,133 +1,98 @@
-"""Starting one machine of the process cloud, once, whoever else tries at the same time."""
+"""What a machine of the process cloud is made of: a supervisord with the agent under it."""
 
 from __future__ import annotations
 
 import json
 import os
-import secrets
-import subprocess
 import sys
-import time
+import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from coordinator.clouds import process_launcher
 from coordinator.clouds.base import LaunchRequest
-from coordinator.clouds.process_machine import (
-    LOCK_TIMEOUT,
+from coordinator.clouds.machine_directory import (
     MachineDirectory,
     MachineRecord,
-    make_socket_directory,
-    socket_path,
     write_atomically,
-    write_record,
 )
-from coordinator.clouds.process_table import MARK_VARIABLE, ProcessTable
-from coordinator.errors import LaunchRefused, RetryLater
+from coordinator.clouds.process_table import MARK_VARIABLE
+from coordinator.errors import LaunchRefused
 from userdata_templates.render import TemplateProblem, render
 
 #: What a machine inherits of our environment. Everything else, credentials included, stays.
 _PASSED_ON = ("HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "PYTHONPATH")
-_LAUNCHER_TIMEOUT = 30.0
+#: Longest path of a unix socket (107 bytes) less what supervisord appends while binding.
+_SOCKET_PATH_LIMIT = 107 - len(".4194304")
 
 
-def ensure_started(
-    directory: MachineDirectory,
-    request: LaunchRequest,
-    index: int,
-    table: ProcessTable,
-    agent_command: Sequence[str] = (),
-) -> None:
-    """Start machine ``index`` of ``request`` unless it was started or terminated before.
+class SupervisordKind:
+    """See ``MachineKind``. ``agent_command`` replaces the agent, for tests of the driver."""
 
-    Returns once its supervisord was executed. May be killed at any point and repeated by
-    anybody: the claim says who it is to be, the lock who is at it, ``started`` and the
-    processes with its mark whether it was done.
+    sets_up = False
 
-    Raises RetryLater, LaunchRefused, OSError.
+    def __init__(self, agent_command: Sequence[str] = ()) -> None:
+        self._agent_command = tuple(agent_command)
+
+    def socket(self, directory: Path, mark: str) -> str:
+        return socket_path(directory, mark)
+
+    def prepare(
+        self, directory: MachineDirectory, record: MachineRecord, request: LaunchRequest
+    ) -> None:
+        path = directory.path
+        identity = {"launch_index": record.index, "cloud_id": record.cloud_id}
+        variables = {
+            "node_id": record.node_id,
+            "directory": path,
+            "socket": record.socket,
+            # Without a configuration no agent could do anything but fail for ever.
+            "agent_command": (self._agent_command or _agent(path)) if request.user_data else [],
+        }
+        try:
+            supervisord = render("supervisord", "conf", variables)
+            (path / "conf.d").mkdir(mode=0o700, exist_ok=True)
+            make_socket_directory(path, record.socket)
+            write_atomically(path / "user-data", request.user_data)
+            write_atomically(path / "instance-data.json", json.dumps(identity))
+            write_atomically(path / "supervisord.conf", supervisord)
+        except UnicodeEncodeError:  # whose text holds the user-data
+            raise LaunchRefused(f"{record.node_id}: the user-data is not text") from None
+        except TemplateProblem as problem:
+            raise LaunchRefused(f"{record.node_id}: {problem}") from None
+
+    def command(self, directory: MachineDirectory, record: MachineRecord) -> Sequence[str]:
+        words = [sys.executable, "-m", "supervisor.supervisord", "-n"]
+        return [*words, "-c", f"{directory.path}/supervisord.conf"]
+
+    def environment(self, directory: MachineDirectory, record: MachineRecord) -> dict[str, str]:
+        return machine_environment(directory.path, record)
+
+
+def socket_path(directory: Path, mark: str) -> str:
+    """Where a machine's supervisord listens: in its directory when the path is short enough.
+
+    Else in a private directory named by the mark below the system's temporary one. Raises
+    LaunchRefused when that is too long as well.
     """
-    with directory.locked(LOCK_TIMEOUT) as lock:
-        record = directory.record()
-        if record is not None and record.run != request.run:
-            raise LaunchRefused(f"launch id {request.launch_id} was used by another run")
-        if directory.terminated() or directory.started():
-            return
-        if record is None:
-            record = _claim(directory, request, index)
-        elif table.of([record.mark]):
-            directory.mark_started()  # the launcher was killed in its last moment
-            return
-        _prepare(directory, record, request, agent_command)
-        _start(directory, record, lock)
+    places = [directory / "supervisor.sock"]
+    places += [Path(top) / f"epu-{mark}" / "s" for top in (tempfile.gettempdir(), "/tmp")]
+    for place in places:
+        if len(os.fsencode(place)) <= _SOCKET_PATH_LIMIT:
+            return str(place)
+    raise LaunchRefused(f"no directory has a path short enough for a unix socket: {directory}")
 
 
-def _claim(directory: MachineDirectory, request: LaunchRequest, index: int) -> MachineRecord:
-    mark = secrets.token_hex(12)
-    record = MachineRecord(
-        run=request.run,
-        pool=request.pool,
-        launch_id=request.launch_id,
-        index=index,
-        mark=mark,
-        launched_at=time.time(),
-        socket=socket_path(directory.path, mark),
-    )
-    write_record(directory, record)
-    return record
-
-
-def _prepare(
-    directory: MachineDirectory,
-    record: MachineRecord,
-    request: LaunchRequest,
-    agent_command: Sequence[str],
-) -> None:
-    path = directory.path
-    identity = {"launch_index": record.index, "cloud_id": record.cloud_id}
-    variables = {
-        "node_id": record.node_id,
-        "directory": path,
-        "socket": record.socket,
-        # Without a configuration no agent could do anything but fail for ever.
-        "agent_command": (agent_command or _agent(path)) if request.user_data else [],
-    }
-    try:
-        supervisord = render("supervisord", "conf", variables)
-        for name in ("logs", "conf.d"):
-            (path / name).mkdir(mode=0o700, exist_ok=True)
-        make_socket_directory(path, record.socket)
-        write_atomically(path / "user-data", request.user_data)
-        write_atomically(path / "instance-data.json", json.dumps(identity))
-        write_atomically(path / "supervisord.conf", supervisord)
-    except UnicodeEncodeError:  # whose text holds the user-data
-        raise LaunchRefused(f"{record.node_id}: the user-data is not text") from None
-    except TemplateProblem as problem:
-        raise LaunchRefused(f"{record.node_id}: {problem}") from None
-
-
-def _start(directory: MachineDirectory, record: MachineRecord, lock: int) -> None:
-    launcher = [sys.executable, "-I", "-S", process_launcher.__file__]
-    words = [sys.executable, "-m", "supervisor.supervisord", "-n"]
-    words += ["-c", f"{directory.path}/supervisord.conf"]
-    process = subprocess.Popen(
-        [*launcher, str(directory.path), str(lock), *words],
-        env=machine_environment(directory.path, record),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        pass_fds=[lock],
-        # Never in our session: a session with a marked process in it is the machine's.
-        start_new_session=True,
-    )
-    try:
-        _, said = process.communicate(timeout=_LAUNCHER_TIMEOUT)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        raise RetryLater(f"{record.node_id} was not started in time") from None
-    if process.returncode != 0:
-        last = said.decode(errors="replace").strip().splitlines()[-1:]
-        raise RetryLater(f"{record.node_id} was not started: {''.join(last)}")
+def make_socket_directory(directory: Path, socket: str) -> None:
+    """Make the private directory of a socket that is not in the machine's own."""
+    parent = Path(socket).parent
+    if parent == directory:
+        return
+    with suppress(FileExistsError):
+        parent.mkdir(mode=0o700)
+    found = parent.lstat()
+    if found.st_uid != os.geteuid() or found.st_mode & 0o170777 != 0o040700:
+        raise LaunchRefused(f"{parent} exists and is not a private directory of ours")
 
 
 def _agent(path: Path) -> list[str]:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.clouds.machine_directory import RECORD
 from coordinator.clouds.process import machine_processes
-from coordinator.clouds.process_machine import RECORD
 from coordinator.clouds.process_table import ProcessTable
 from coordinator.errors import NotFound
 

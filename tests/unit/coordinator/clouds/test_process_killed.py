@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.clouds import process_launcher
+from coordinator.clouds import machine_launcher
 from coordinator.clouds.base import MachineState
+from coordinator.clouds.machine_directory import MachineDirectory
 from coordinator.clouds.process import ProcessCloud, machine_processes
-from coordinator.clouds.process_machine import MachineDirectory
-from coordinator.clouds.process_table import RunningProcess, send_signal
+from coordinator.clouds.process_table import ProcessTable, RunningProcess, send_signal
 from coordinator.errors import RetryLater
 from coordinator.testing import eventually, make_request
 
@@ -36,7 +36,7 @@ def _watch(left, who="self", world=("open", "os.", "subprocess.", "fcntl.")):
 
 CALLER = """
 from pathlib import Path
-from coordinator.clouds import process_launcher, process_start
+from coordinator.clouds import machine_launcher
 from coordinator.clouds.process import ProcessCloud
 from coordinator.testing import make_request
 cloud = ProcessCloud(Path(_sys.argv[2]), ["/bin/sleep", "600"])
@@ -77,12 +77,12 @@ def test_killing_whoever_launches_at_any_point_leaves_one_machine(root, supervis
 def test_killing_the_launcher_at_any_point_never_starts_two(
     cloud, supervisords_of, tmp_path, monkeypatch, who
 ):
-    original = Path(process_launcher.__file__).read_text()
+    original = Path(machine_launcher.__file__).read_text()
     points, states = 0, []
     while True:
         script = tmp_path / f"launcher-{points}.py"
         script.write_text(f"{KILLED_AT}_watch({points}, {who!r})\n{original}")
-        monkeypatch.setattr(process_launcher, "__file__", str(script))
+        monkeypatch.setattr(machine_launcher, "__file__", str(script))
         request = make_request(f"launch-{points}")
         killed = False
         try:
@@ -113,11 +113,11 @@ def test_killing_the_launcher_at_any_point_never_starts_two(
 
 def test_a_launcher_holds_the_lock_when_whoever_started_it_is_dead(cloud, root, tmp_path):
     script = tmp_path / "slow_launcher.py"
-    original = Path(process_launcher.__file__).read_text()
+    original = Path(machine_launcher.__file__).read_text()
     script.write_text(
         f"import time; open({str(tmp_path / 'begun')!r}, 'w'); time.sleep(1)\n{original}"
     )
-    source = f"process_launcher.__file__ = {str(script)!r}\ncloud.launch(request)"
+    source = f"machine_launcher.__file__ = {str(script)!r}\ncloud.launch(request)"
     caller = subprocess.Popen(
         [sys.executable, "-c", KILLED_AT + CALLER + source, "1000", str(root)],
     )
@@ -159,7 +159,7 @@ def test_a_mark_is_read_anew_after_a_process_executed_another_program(cloud, roo
     )
     try:
         child.stdout.readline()
-        table = cloud._table
+        table = ProcessTable()
         assert child.pid not in {p.pid for p in table.of([mark])}
         child.stdin.write(b"\n")
         child.stdin.close()

@@ -1,10 +1,11 @@
-"""One machine of the process cloud as a directory: what is in it, and its life on disk.
+"""One machine of this host as a directory: what is in it, and its life on disk.
 
     machine.json    who it is; written once, before anything else (the claim)
     lock            held by whoever starts it
     started         it was started once, and never will be again
     terminated      it was terminated (the tombstone): nothing may start it any more
-    user-data, instance-data.json, supervisord.conf, conf.d/, logs/    the machine's disk
+    logs/           what it printed; stays when the rest is wiped
+    all else        the machine's disk, as its cloud made it
 
 Directories are never removed or renamed by the driver, so that a lock or a tombstone means
 the same to everybody at any time.
@@ -16,15 +17,14 @@ import fcntl
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from coordinator.clouds.process_launcher import STARTED, TOMBSTONE
-from coordinator.errors import LaunchRefused, RetryLater
+from coordinator.clouds.machine_launcher import STARTED, TOMBSTONE
+from coordinator.errors import RetryLater
 
 RECORD = "machine.json"
 _LOCK = "lock"
@@ -32,13 +32,14 @@ _LOCK = "lock"
 LOCK_TIMEOUT = 15.0
 #: What stays of a terminated machine. All else goes: it may hold secrets.
 _KEPT = frozenset({RECORD, _LOCK, STARTED, TOMBSTONE, "logs"})
-#: Longest path of a unix socket (107 bytes) less what supervisord appends while binding.
-_SOCKET_PATH_LIMIT = 107 - len(".4194304")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MachineRecord:
-    """Who a machine is. ``socket`` is where its supervisord listens; times in epoch s."""
+    """Who a machine is; times in epoch s.
+
+    ``socket`` is where its supervisord listens, for a cloud that knows it.
+    """
 
     run: str
     pool: str
@@ -46,7 +47,7 @@ class MachineRecord:
     index: int
     mark: str
     launched_at: float
-    socket: str
+    socket: str = ""
 
     @property
     def node_id(self) -> str:
@@ -86,6 +87,9 @@ class MachineDirectory:
     def mark_terminated(self) -> None:
         write_atomically(self.path / TOMBSTONE, "")
 
+    def make_logs(self) -> None:
+        (self.path / "logs").mkdir(mode=0o700, exist_ok=True)
+
     @contextmanager
     def locked(self, timeout: float) -> Iterator[int]:
         """Hold the machine's lock; gives its descriptor, to be inherited by the launcher.
@@ -124,34 +128,8 @@ class MachineDirectory:
                 shutil.rmtree(entry)
             else:
                 entry.unlink(missing_ok=True)
-        if not record.socket.startswith(f"{self.path}/"):
+        if record.socket and not record.socket.startswith(f"{self.path}/"):
             shutil.rmtree(Path(record.socket).parent, ignore_errors=True)
-
-
-def socket_path(directory: Path, mark: str) -> str:
-    """Where a machine's supervisord listens: in its directory when the path is short enough.
-
-    Else in a private directory named by the mark below the system's temporary one. Raises
-    LaunchRefused when that is too long as well.
-    """
-    places = [directory / "supervisor.sock"]
-    places += [Path(top) / f"epu-{mark}" / "s" for top in (tempfile.gettempdir(), "/tmp")]
-    for place in places:
-        if len(os.fsencode(place)) <= _SOCKET_PATH_LIMIT:
-            return str(place)
-    raise LaunchRefused(f"no directory has a path short enough for a unix socket: {directory}")
-
-
-def make_socket_directory(directory: Path, socket: str) -> None:
-    """Make the private directory of a socket that is not in the machine's own."""
-    parent = Path(socket).parent
-    if parent == directory:
-        return
-    with suppress(FileExistsError):
-        parent.mkdir(mode=0o700)
-    found = parent.lstat()
-    if found.st_uid != os.geteuid() or found.st_mode & 0o170777 != 0o040700:
-        raise LaunchRefused(f"{parent} exists and is not a private directory of ours")
 
 
 def write_record(directory: MachineDirectory, record: MachineRecord) -> None:

@@ -70,7 +70,8 @@ system:
 	done
 
 # Servers that only tests want. Where they can't be installed those tests are skipped, and say so.
-TEST_PACKAGES := postgresql:/usr/lib/postgresql/*/bin/postgres openssh-server:/usr/sbin/sshd
+TEST_PACKAGES := postgresql:/usr/lib/postgresql/*/bin/postgres openssh-server:/usr/sbin/sshd \
+  cloud-init:/usr/bin/cloud-init
 .PHONY: test-servers
 test integration: test-servers
 test-servers:

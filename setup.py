@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 
@@ -14,6 +15,17 @@ PACKAGES = find_packages(
     ]
 )
 
+
+class BuildWithConstraints(build_py):
+    """The versions that were tested travel with the distribution: machines install those."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib) / "userdata_templates" / "constraints.txt"
+            self.copy_file(str(HERE / "constraints.txt"), str(target))
+
+
 setup(
     name="epu",
     version="0.1.0",
@@ -23,8 +35,9 @@ setup(
     python_requires=">=3.11,<3.14",
     # The five directories are real top-level packages; tests are never shipped.
     packages=PACKAGES,
+    cmdclass={"build_py": BuildWithConstraints},
     package_data={
-        "userdata_templates": ["*.j2"],
+        "userdata_templates": ["*.j2", "parts/*.j2"],
         "bootlevels.plans": ["*/*.yaml", "*/README.md"],
     },
     install_requires=[

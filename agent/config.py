@@ -2,7 +2,7 @@
 
 Two files, because one user-data serves a whole batch: the *user-data* (rendered by
 ``worker.agent-config.j2``: run, pool, launch id, enrolment token, where the broker is) and
-the *instance data* (the launch index, from the cloud).
+the *instance data* (the launch index, from the cloud): a file of ours, or cloud-init's own.
 """
 
 from __future__ import annotations
@@ -20,6 +20,13 @@ from agent.wire import MalformedMessage, from_wire
 
 #: Where a node's supervisord listens; see ``supervisor_socket``.
 SOCKET_VARIABLE = "EPU_SUPERVISOR_SOCKET"
+#: What clouds call the index of a machine inside its launch, in cloud-init's ``ds.meta_data``:
+#: EC2 and our seeds the first (some versions of cloud-init write it as the second),
+#: other clouds the rest.
+INDEX_KEYS = ("ami-launch-index", "ami_launch_index", "launch-index", "launch_index")
+_ID_KEYS = ("instance-id", "instance_id")
+#: Beside cloud-init's file: the same with nothing redacted, for root only.
+SENSITIVE_FILE = "instance-data-sensitive.json"
 #: Key of the only account that user-data holds.
 ENROL_ACCOUNT = "enrol"
 
@@ -89,7 +96,7 @@ def read_config(
 ) -> AgentConfig:
     """The agent's config out of its two files. Raises ConfigError."""
     told = _parse(UserData, user_data)
-    machine = _parse(InstanceData, instance_data)
+    machine = _read_instance_data(instance_data)
     if told.version > WIRE_VERSION:
         raise ConfigError(
             f"{user_data}: version {told.version} is newer than this agent understands "
@@ -119,9 +126,50 @@ def read_config(
     )
 
 
-def _parse(kind: type[Any], path: Path) -> Any:
+def _read_instance_data(path: Path) -> InstanceData:
+    """Our own shape, or that of cloud-init's ``instance-data.json``. Raises ConfigError."""
+    found = _load(path)
+    if not _is_cloud_inits(found):
+        machine: InstanceData = _shaped(InstanceData, found, path)
+        return machine
+    sensitive = path.with_name(SENSITIVE_FILE)
+    index = _first(found, "ds", "meta_data", INDEX_KEYS)
+    if index is None and sensitive.exists():
+        found = _load(sensitive)
+        index = _first(found, "ds", "meta_data", INDEX_KEYS)
+    if index is None:
+        raise ConfigError(
+            f"{path}: ds.meta_data has no {INDEX_KEYS[0]}: the cloud did not say which machine "
+            "of its launch this is (does its driver know how to tell cloud-init?)"
+        )
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        number = int(str(index))
+    except ValueError:
+        raise ConfigError(f"{path}: {INDEX_KEYS[0]} is not a number") from None
+    cloud_id = _first(found, "v1", None, _ID_KEYS) or _first(found, "ds", "meta_data", _ID_KEYS)
+    return InstanceData(launch_index=number, cloud_id=str(cloud_id or ""))
+
+
+def _is_cloud_inits(found: Any) -> bool:
+    return isinstance(found, dict) and "launch_index" not in found and bool({"ds", "v1"} & {*found})
+
+
+def _first(found: Any, section: str, inner: str | None, keys: tuple[str, ...]) -> Any:
+    """The first of ``keys`` that is there; what has another shape than expected has none."""
+    for name in filter(None, (section, inner)):
+        found = found.get(name) if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        return None
+    return next((found[key] for key in keys if found.get(key) not in (None, "")), None)
+
+
+def _parse(kind: type[Any], path: Path) -> Any:
+    return _shaped(kind, _load(path), path)
+
+
+def _load(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as problem:
         raise ConfigError(f"{path} can't be read: {problem.strerror}") from None
     except UnicodeDecodeError:
@@ -129,6 +177,9 @@ def _parse(kind: type[Any], path: Path) -> Any:
     except ValueError as problem:
         # The message of json names a position, never the text around it: no secret leaks.
         raise ConfigError(f"{path} is not JSON: {problem}") from None
+
+
+def _shaped(kind: type[Any], found: Any, path: Path) -> Any:
     try:
         return from_wire(kind, found)
     except MalformedMessage as problem:

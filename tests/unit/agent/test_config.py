@@ -85,6 +85,69 @@ def test_a_wrong_launch_index_is_refused(tmp_path: Path, machine: Any) -> None:
         read(tmp_path, GOOD, machine)
 
 
+#: As cloud-init 22.4 writes it (shortened); EC2's datasource, and a NoCloud seed of ours.
+EC2_DATA: dict[str, Any] = {
+    "base64_encoded_keys": [],
+    "merged_cfg": "redacted for non-root user",
+    "ds": {
+        "_doc": "EXPERIMENTAL: The structure and format of content scoped under the 'ds' key",
+        "meta_data": {
+            "ami-id": "ami-1",
+            "ami-launch-index": "3",
+            "instance-id": "i-0123",
+            "public-keys": None,
+        },
+    },
+    "v1": {"instance_id": "i-0123", "instance-id": "i-0123", "cloud_name": "aws"},
+}
+SEED_DATA: dict[str, Any] = {
+    "ds": {"meta_data": {"ami-launch-index": 3, "dsmode": "net", "instance-id": "i-0123"}},
+    "v1": {"instance_id": "i-0123"},
+}
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [
+        EC2_DATA,
+        SEED_DATA,
+        {"ds": {"meta_data": {"ami_launch_index": 3, "instance-id": "i-0123"}}, "v1": {}},
+        {"ds": {"meta_data": {"launch_index": 3}}, "v1": {"instance-id": "i-0123"}},
+    ],
+)
+def test_cloud_inits_own_instance_data_say_who_the_machine_is(tmp_path: Path, machine: Any) -> None:
+    config = read(tmp_path, GOOD, machine)
+    assert (config.index, config.cloud_id) == (3, "i-0123")
+
+
+def test_what_cloud_init_keeps_from_others_root_reads_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "instance-data-sensitive.json").write_text(json.dumps(EC2_DATA))
+    redacted = {"ds": {"meta_data": "redacted for non-root user"}, "v1": {"instance_id": "i-0123"}}
+    assert read(tmp_path, GOOD, redacted).index == 3
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [
+        {"v1": {}},
+        {"ds": None, "v1": None},
+        {"ds": {"meta_data": {"ami-launch-index": None}}},
+        {"ds": {"meta_data": ["ami-launch-index"]}},
+    ],
+)
+def test_a_cloud_that_does_not_say_which_machine_it_is_is_an_error_that_says_so(
+    tmp_path: Path, machine: Any
+) -> None:
+    with pytest.raises(ConfigError, match=r"instance-data\.json: ds.meta_data has no ami-launch"):
+        read(tmp_path, GOOD, machine)
+
+
+@pytest.mark.parametrize("index", ["x", True, 1.5, [0], -1])
+def test_an_index_that_is_no_number_is_refused(tmp_path: Path, index: Any) -> None:
+    with pytest.raises(ConfigError, match="index"):
+        read(tmp_path, GOOD, {"ds": {"meta_data": {"ami-launch-index": index}}})
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing can't be read: No such file"):
         read_config(tmp_path / "nothing", tmp_path / "x", tmp_path)

@@ -84,7 +84,12 @@ def test_what_is_no_plain_value_is_refused_without_being_shown(value):
 
 
 def test_every_known_template_has_a_form():
-    assert known_templates()["worker"] == ("agent-config",)
+    assert set(known_templates()["worker"]) == {
+        "agent-config",
+        "install",
+        "configure",
+        "cloud-init",
+    }
     assert known_templates()["supervisord"] == ("conf",)
 
 

@@ -23,6 +23,7 @@ from agent.messages import DrainAnswer, EnrolAnswer, Heartbeat, ProcessState, Re
 from agent.private_files import read_json, write_private_json
 from agent.process_probe import ProcessProbe, SupervisorRefused, SupervisorUnreachable
 from agent.program_launcher import search_path
+from agent.program_runs import ProgramRuns
 from agent.programs import (
     NodePlace,
     ProgramProblem,
@@ -66,6 +67,10 @@ class Node:
         self._probe = ProcessProbe(config.supervisor_socket)
         self._host = HostProbe(config.directory)
         self._drain = Drain(config.directory, self._workers, self._probe)
+        #: Programs that the boot tool has run here.
+        self.program_runs = ProgramRuns(
+            config.directory, {"PATH": search_path(), **self._environment()}, sleep
+        )
         self._ready_file = config.directory / READY_FILE
         self._programs_added = False
         #: The coordinator acknowledged our readiness, in this life of the agent or before.
@@ -231,6 +236,7 @@ class Node:
 
         Workers have their ``drain_timeout`` to finish the job in hand.
         """
+        self.program_runs.end_all()
         self._probe.shut_down()
 
     def _drain_answer(self) -> DrainAnswer:

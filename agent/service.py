@@ -32,8 +32,9 @@ from agent.enrolment import (
 )
 from agent.messages import EnrolAnswer, Heartbeat, agent_service, beat_key
 from agent.node import Node
+from agent.program_messages import ProgramStart
 from agent.rpc_client import CallFailed, RpcClient
-from agent.wire import to_wire
+from agent.wire import from_wire, to_wire
 
 log = logging.getLogger("agent.service")  # also when run with -m
 
@@ -169,6 +170,39 @@ class AgentMethods:
     def stop(self) -> None:
         """End all programs of the node, its supervisord, and this agent."""
         self.node.stop()
+
+    # Programs for the boot tool: see agent.program_runs. Each may be repeated.
+
+    @bus.agent_rpc
+    def stage_program(self, run_id: str, owner: str, offset: int, content: str) -> int:
+        """Take a piece (base64) of the files of a program run; how many bytes there are now."""
+        size: int = self.node.program_runs.stage(run_id, owner, offset, content)
+        return size
+
+    @bus.agent_rpc
+    def start_program(self, run_id: str, start: dict[str, Any]) -> Any:
+        """Start a program run (ProgramStart), once; its ProgramStatus."""
+        return to_wire(self.node.program_runs.start(run_id, from_wire(ProgramStart, start)))
+
+    @bus.agent_rpc
+    def follow_program(self, run_id: str, offset: int | None = None) -> Any:
+        """The ProgramStatus of a program run, with its output from ``offset`` on."""
+        return to_wire(self.node.program_runs.status(run_id, offset))
+
+    @bus.agent_rpc
+    def read_program_file(self, run_id: str, name: str, offset: int = 0) -> Any:
+        """A FilePiece of what lies beside a program; None when there is no such file."""
+        return to_wire(self.node.program_runs.read(run_id, name, offset))
+
+    @bus.agent_rpc
+    def end_program(self, run_id: str) -> Any:
+        """End a program run, its whole process group, for good; its ProgramStatus."""
+        return to_wire(self.node.program_runs.end(run_id))
+
+    @bus.agent_rpc
+    def remove_program(self, run_id: str) -> None:
+        """End a program run and remove its files."""
+        self.node.program_runs.remove(run_id)
 
     @bus.every(seconds=lambda config: config["BEAT_INTERVAL"])
     def beat_each_interval(self) -> None:

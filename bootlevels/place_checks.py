@@ -19,7 +19,7 @@ from bootlevels.plan import (
     ServiceSpec,
     TransportKind,
 )
-from bootlevels.staging import carried_file
+from bootlevels.staging import agent_is_default, carried_file
 from bootlevels.transports.staged import tarball_problem
 from coordinator.errors import ConfigProblem, Problem, did_you_mean
 from userdata_templates.render import known_templates
@@ -132,9 +132,11 @@ def _transport_problems(
     here = f"services.{service.name}"
     kind = service.transport or home.transport
     if kind is TransportKind.AGENT:
-        yield _agent_problem(plan, service, here)
+        yield from _agent_problems(plan, service, home, here)
         return
     if home.kind is not ServiceKind.MACHINE or driver is None:
+        return
+    if kind is None and agent_is_default(plan, home):
         return
     has_exec = hasattr(driver, "exec_command")
     if kind is TransportKind.EXEC and not has_exec:
@@ -146,16 +148,20 @@ def _transport_problems(
         yield Problem(key=f"{here}.{service.programs[0][0]}", what=what, remedy=remedy)
 
 
-def _agent_problem(plan: LaunchPlan, service: ServiceSpec, here: str) -> Problem:
+def _agent_problems(
+    plan: LaunchPlan, service: ServiceSpec, home: ServiceSpec, here: str
+) -> Iterator[Problem]:
     registrar = plan.registrar()
-    key = f"{here}.transport"
+    remedy = "use exec, ssh, or none with user-data and checks"
     if registrar is None:
         what = "no service provides the registrar, so no agent can enrol"
     elif plan.level_of(registrar.name) >= plan.level_of(service.name):
         what = f"no agent can enrol before '{registrar.name}', the registrar, is booted"
+    elif home.machine is not None and not (home.machine.template or home.machine.user_data):
+        what, remedy = "nothing starts an agent on its machine", "write template: …"
     else:
-        what = "agents do not run programs for the boot tool in this version"
-    return Problem(key=key, what=what, remedy="use exec, ssh, or none with user-data and checks")
+        return
+    yield Problem(key=f"{here}.transport", what=what, remedy=remedy)
 
 
 def _file_problems(service: ServiceSpec, known: Attributes) -> Iterator[Problem]:

@@ -16,7 +16,9 @@ from bootlevels.cloud_drivers import CloudDrivers, settings_of
 from bootlevels.machine_record import MachineLedger, MachineRecord
 from bootlevels.machines import Machines, MachineTrouble, Patience, Tell, WantedMachine
 from bootlevels.plan import ServiceKind, ServiceSpec, SshAccess, TransportKind
+from bootlevels.pool_gateway import CoordinatorProblem, coordinator_url
 from bootlevels.run_place import RunPlace, StepFailed
+from bootlevels.staging import agent_is_default
 from bootlevels.transports.exec import ExecTransport
 from bootlevels.transports.local import LocalTransport
 from bootlevels.transports.program import CutShort, Limit, Transport
@@ -25,6 +27,7 @@ from coordinator.errors import ConfigProblem
 from userdata_templates.render import TemplateProblem, render
 
 if TYPE_CHECKING:
+    from bootlevels.transports.agent import AgentTransport
     from bootlevels.transports.ssh import SshTarget
     from bootlevels.transports.ssh_transport import SshTransport
 
@@ -62,7 +65,7 @@ class Places:
         patience = Patience.of(service.machine.timeout, stop)
         try:
             self.machines.ensure(self._wanted(service), patience, tell)
-            if service.programs and self._kind(service) is TransportKind.SSH:
+            if service.programs:
                 self._reach(service, patience, tell)
         except (MachineTrouble, ConfigProblem) as trouble:
             raise _failed(trouble) from None
@@ -119,7 +122,10 @@ class Places:
         return self.machines.current(self._home(service).name)
 
     def _reach(self, service: ServiceSpec, patience: Patience, tell: Tell) -> None:
-        transport, said = self._ssh(service), ""
+        kind, said = self._kind(service), ""
+        if kind not in (TransportKind.SSH, TransportKind.AGENT):
+            return
+        transport = self._ssh(service) if kind is TransportKind.SSH else self._agent(service)
         patience.hurry()
         while True:
             try:
@@ -142,6 +148,8 @@ class Places:
                 return self.local
             case TransportKind.SSH:
                 return self._ssh(service)
+            case TransportKind.AGENT:
+                return self._agent(service)
             case TransportKind.EXEC:
                 machine = self._machine(service)
                 if machine is None or not machine.cloud_id:
@@ -180,6 +188,8 @@ class Places:
         if chosen is not None:
             return chosen
         if home.machine is not None:
+            if agent_is_default(self.attributes().plan, home):
+                return TransportKind.AGENT
             driver = self._driver(home.machine.cloud)
             return TransportKind.EXEC if hasattr(driver, "exec_command") else TransportKind.SSH
         return TransportKind.SSH if home.kind is ServiceKind.HOST else TransportKind.NONE
@@ -189,6 +199,43 @@ class Places:
             return self.machines.clouds.driver(cloud)
         except ConfigProblem as problem:
             raise _failed(problem) from None
+
+    def accounts(self) -> Path:
+        """The file with the accounts of the run's broker."""
+        known = self.attributes()
+        registrar = known.plan.registrar()
+        if registrar is None:
+            raise StepFailed("no service of the plan provides the registrar")
+        try:
+            return self.place.directory / known.expand("${.accounts}", registrar)
+        except Unresolved as problem:
+            raise StepFailed(str(problem), unreachable=True) from None
+
+    def _agent(self, service: ServiceSpec) -> AgentTransport:
+        """The way over the agent of the node on which ``service`` is."""
+        from bootlevels.transports.agent import AgentAddress, AgentTransport
+
+        home = self._home(service)
+        try:
+            if home.machine is None:
+                node_id = self.attributes().expand(home.host, home)
+            else:
+                machine = self._machine(service)
+                if machine is None:
+                    raise StepFailed("its machine is gone", unreachable=True)
+                node_id = f"{machine.launch_id}-0"
+            url = coordinator_url(self.accounts())
+        except (Unresolved, MalformedReference) as problem:
+            raise StepFailed(f"there is no way to it: {problem}", unreachable=True) from None
+        except CoordinatorProblem as problem:
+            raise StepFailed(str(problem), unreachable=problem.unreachable) from None
+
+        def why_gone() -> str:
+            found = self.look(service) if home.machine is not None else Look(ok=True, detail="")
+            return "" if found.ok or found.unreachable else found.detail
+
+        address = AgentAddress(node_id, url, self.place.mark, why_gone)
+        return AgentTransport(address)
 
     def _ssh(self, service: ServiceSpec) -> SshTransport:
         # Fabric takes half a second to import: only who uses ssh pays for it.

@@ -46,19 +46,23 @@ def pool_look(status: Mapping[str, Any], verify: PoolCheck) -> Look:
     return Look(ok=False, detail=detail, patience=LATER_PATIENCE if state == "FAILED" else None)
 
 
+def coordinator_url(accounts: Path) -> str:
+    """The AMQP URL of the coordinator's account, password and all. Raises CoordinatorProblem."""
+    try:
+        return read_accounts(accounts).amqp_url(ACCOUNT)
+    except KeyError:
+        raise CoordinatorProblem(f"{accounts} holds no account '{ACCOUNT}'") from None
+    except (OSError, ValueError) as problem:
+        raise CoordinatorProblem(
+            f"the broker's accounts can't be read: {problem}", unreachable=True
+        ) from None
+
+
 class PoolGateway:
     """Talks to the coordinator whose broker ``accounts`` describes. Not for several threads."""
 
     def __init__(self, accounts: Path) -> None:
-        try:
-            url = read_accounts(accounts).amqp_url(ACCOUNT)
-        except KeyError:
-            raise CoordinatorProblem(f"{accounts} holds no account '{ACCOUNT}'") from None
-        except (OSError, ValueError) as problem:
-            raise CoordinatorProblem(
-                f"the broker's accounts can't be read: {problem}", unreachable=True
-            ) from None
-        self._client = RpcClient(url, timeout=CALL_TIMEOUT)
+        self._client = RpcClient(coordinator_url(accounts), timeout=CALL_TIMEOUT)
         self._answered = False
 
     def __enter__(self) -> PoolGateway:

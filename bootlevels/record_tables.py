@@ -154,7 +154,7 @@ def service_of(row: RowMapping) -> ServiceRecord:
         **{key: row[key] for key in _SERVICE_SAME},
         state=ServiceState(row["state"]),
         outputs=json.loads(row["outputs"]),
-        running=Started(row["pid"], row["pid_mark"]) if row["pid"] else None,
+        running=Started(row["pid"], row["pid_mark"]) if row["pid"] is not None else None,
     )
 
 

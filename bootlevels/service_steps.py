@@ -215,15 +215,8 @@ class ServiceSteps:
                 raise StepFailed(text, unreachable=problem.unreachable) from None
 
     def _gateway(self) -> PoolGateway:
-        attributes = self.attributes()
-        registrar = attributes.plan.registrar()
-        if registrar is None:
-            raise StepFailed("no service of the plan provides the registrar")
         try:
-            accounts = attributes.expand("${.accounts}", registrar)
-            return PoolGateway(self.place.directory / accounts)
-        except Unresolved as problem:
-            raise StepFailed(str(problem), unreachable=True) from None
+            return PoolGateway(self.places.accounts())
         except CoordinatorProblem as problem:
             raise StepFailed(str(problem), unreachable=problem.unreachable) from None
 

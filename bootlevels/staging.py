@@ -1,4 +1,7 @@
-"""Which files of this machine a program takes along, and under which words it then runs."""
+"""Which files of this machine a program takes along, and under which words it then runs.
+
+And where a node's own agent is the way to it.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,16 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from bootlevels.plan import Program, ServiceSpec
+from bootlevels.plan import LaunchPlan, Program, ServiceSpec
 from bootlevels.transports.program import Stage, StagedFile
+from userdata_templates.render import known_templates
 
 BOOTCONF = "bootconf.json"
 BOOTENV = "bootenv.sh"
 _TARBALLS = (".tar.gz", ".tgz")
 _RUN = "run.sh"
+#: Form of the templates that are an agent's config: on every cloud these start one.
+_AGENT_FORM = "agent-config"
 
 
 @dataclass(frozen=True)
@@ -61,3 +67,17 @@ def stage_for(
         return stage, (f"./{_RUN}", *words[1:])
     staged.append(StagedFile(name=carried.path.name, source=carried.path, mode=0o700))
     return Stage(name=name, files=tuple(staged)), (f"./{carried.path.name}", *words[1:])
+
+
+def agent_is_default(plan: LaunchPlan, home: ServiceSpec) -> bool:
+    """Whether programs on the machine of ``home`` are run by its agent unless told otherwise.
+
+    They are where there is one (the template is of those with an agent) and it can enrol:
+    above the level of the registrar.
+    """
+    registrar = plan.registrar()
+    if registrar is None or home.machine is None or home.ssh is not None:
+        return False
+    if plan.level_of(registrar.name) >= plan.level_of(home.name):
+        return False
+    return _AGENT_FORM in known_templates().get(home.machine.template, ())

@@ -23,6 +23,7 @@ WIRE = (
     "agent.messages",
     "agent.broker_access",
     "agent.node_role",
+    "agent.program_messages",
     "agent.wire",
     "agent.rpc_client",
     "agent.bus",

@@ -129,6 +129,8 @@ FOREIGN_KEYS = [
     ("nameko-rpc", "registrar.status"),
     ("nameko-rpc", "registrar.enrol.x"),
     ("nameko-rpc", "agent-b-0.stop"),
+    ("nameko-rpc", "agent-b-0.start_program"),
+    ("nameko-rpc", "agent-b-0.stage_program"),
     ("nameko-rpc", "not-a-uuid"),
     ("agent.events", beat_key(POOL, "b-0")),
     ("agent.events", "beat.web-ish.a-0"),

@@ -68,7 +68,7 @@ WRONG = {
     ),
     "agent in this version": (
         [REGISTRAR, level("a: {cloud: here, transport: agent}")],
-        "services.a.transport: agents do not run programs for the boot tool in this version",
+        "services.a.transport: nothing starts an agent on its machine (write template: …)",
     ),
     "transport of a local service": (
         [level("a: {local: true, transport: ssh}")],

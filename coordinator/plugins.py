@@ -23,6 +23,10 @@ ALIASES: dict[str, dict[str, str]] = {
         "npreserving": "coordinator.engines.n_preserving:NPreserving",
         "queue_length": "coordinator.engines.queue_length:QueueLength",
         "queuelen": "coordinator.engines.queue_length:QueueLength",
+        "target_tracking": "coordinator.engines.target_tracking:TargetTracking",
+        "time_to_drain": "coordinator.engines.time_to_drain:TimeToDrain",
+        "sensor_threshold": "coordinator.engines.sensor_threshold:SensorThreshold",
+        "combined": "coordinator.engines.combined:Combined",
     },
     "epu.sensors": {
         "queue_length": "coordinator.sensors.queue_length:QueueLengthSensor",

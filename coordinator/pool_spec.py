@@ -74,17 +74,15 @@ def parse_pool(name: str, given: object, where: str = "", key: str = "") -> Pool
         problems.append(Problem(where=where, key=key or name, what=f"a name is {NAME_RULE}"))
     text = _collect(problems, _PoolText, given, where, key)
     raw = given if isinstance(given, Mapping) else {}
-    engine = raw.get("engine", {})
-    engine = {"type": "n_preserving", **engine} if isinstance(engine, Mapping) else {}
+    given_engine = raw.get("engine", {})
+    engine: dict[str, Any] = {}
     settings: Any = None
-    if engine:
+    if isinstance(given_engine, Mapping):
+        engine = {"type": "n_preserving", **given_engine}
         try:
-            found = find_plugin("epu.engines", str(engine["type"]), f"{prefix}engine.type")
-        except ConfigProblem as problem:
-            problems.extend(replace(one, where=where) for one in problem.problems)
-        else:
-            own = {k: v for k, v in engine.items() if k != "type"}
-            settings = _collect(problems, found.Settings, own, where, f"{prefix}engine")
+            _, settings = _parse_engine(engine, where, f"{prefix}engine")
+        except ConfigProblem as found:
+            problems.extend(found.problems)
     role = _collect(
         problems, NodeRole, {k: raw[k] for k in _ROLE_KEYS if k in raw}, where, prefix.rstrip(".")
     )
@@ -93,9 +91,8 @@ def parse_pool(name: str, given: object, where: str = "", key: str = "") -> Pool
             problems.append(Problem(where=where, key=prefix + below, what=what))
     if problems or text is None or role is None:
         raise ConfigProblem(list(dict.fromkeys(problems)))
-    queue = getattr(settings, "queue", None)
-    if queue and queue not in role.work_queues:
-        role = replace(role, work_queues=(*role.work_queues, queue))
+    queues = dict.fromkeys((*role.work_queues, *_queues_of(settings)))
+    role = replace(role, work_queues=tuple(queues))
     return PoolSpec(
         name=name,
         template=text.template,
@@ -111,6 +108,36 @@ def parse_pool(name: str, given: object, where: str = "", key: str = "") -> Pool
         declare_queue=text.declare_queue,
         development=text.development,
     )
+
+
+def _parse_engine(section: Mapping[str, Any], where: str, key: str) -> tuple[Any, Any]:
+    """An engine and its settings from a section with ``type``. Raises ConfigProblem."""
+    try:
+        found = find_plugin("epu.engines", str(section.get("type", "")), f"{key}.type")
+    except ConfigProblem as problem:
+        raise ConfigProblem([replace(one, where=where) for one in problem.problems]) from None
+    own = {name: value for name, value in section.items() if name != "type"}
+    settings = parse_settings(found.Settings, own, where, key)
+    if hasattr(settings, "with_engines"):
+        problems: list[Problem] = []
+
+        def parse(inner: Mapping[str, Any], below: str) -> tuple[Any, Any]:
+            try:
+                return _parse_engine(inner, where, f"{key}.{below}")
+            except ConfigProblem as problem:
+                problems.extend(problem.problems)
+                return None, None
+
+        settings = settings.with_engines(parse)
+        if problems:
+            raise ConfigProblem(problems)
+    return found(), settings
+
+
+def _queues_of(settings: Any) -> tuple[str, ...]:
+    """The queues that an engine follows, by the names of its settings."""
+    queue = getattr(settings, "queue", "")
+    return (queue,) if queue else tuple(getattr(settings, "queues", ()))
 
 
 def _role_problems(role: NodeRole) -> Iterator[tuple[str, str]]:

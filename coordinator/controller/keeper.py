@@ -314,12 +314,11 @@ class Keeper:
             log.info("no sign of life from %s: %s", node_id, problem)
 
     def _declare_queue(self, pool: _Pool) -> None:
-        queue = getattr(pool.spec.engine_settings, "queue", None)
-        queues = pool.queues if queue is None else [queue, *pool.queues]
+        queues = pool.queues  # the engine's own among them
         if pool.queue_declared or not pool.spec.declare_queue or not queues:
             return
         try:
-            for name in dict.fromkeys(queues):
+            for name in queues:
                 self._call("sensors", "declare_queue", name)
             pool.queue_declared = True
         except CallFailed as problem:

@@ -152,6 +152,8 @@ def sync_from_observed(
                 unique_id=instance.unique_id,
                 protected=instance.protected,
                 template=instance.template,
+                figures=own_signs.figures if own_signs is not None else {},
+                heard_age=own_signs.heard_age if own_signs is not None else None,
             )
         )
     rogues = _rogues(signs, instances, role)
@@ -189,6 +191,7 @@ def sync_from_observed(
         instances=tuple(viewed),
         readings=_readings(report),
         poll_interval=poll_interval,
+        heartbeat_interval=spec.role.heartbeat_interval,
         settings=spec.engine_settings,
         previous=previous_decision(synced, spec),
     )

@@ -7,6 +7,7 @@ found by alias, by the entry-point group ``epu.engines`` or as ``package.module:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -25,7 +26,10 @@ UNHEALTHY = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class ViewedInstance:
-    """One worker in a PoolView. ``age`` is seconds since it was wanted."""
+    """One worker in a PoolView. ``age`` is seconds since it was wanted.
+
+    ``figures`` are those of its last heartbeat, ``heard_age`` seconds ago (None: never).
+    """
 
     node_id: str
     state: InstanceState
@@ -35,6 +39,8 @@ class ViewedInstance:
     unique_id: str | None = None
     protected: bool = False
     template: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    heard_age: float | None = None
 
     @property
     def is_pending(self) -> bool:
@@ -85,6 +91,7 @@ class PoolView:
     readings: dict[str, ViewedReading] = field(default_factory=dict)
     history: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     poll_interval: float = 1.0
+    heartbeat_interval: float = 10.0
     settings: Any = None
     previous: Decision | None = None
 
@@ -104,4 +111,16 @@ class DecisionEngine(Protocol):
 
     def decide(self, view: PoolView) -> Decision:
         """The wanted size for this view; pure."""
+        ...
+
+
+class EngineParser(Protocol):
+    """Parses the ``engine:`` section of an engine inside another one.
+
+    A ``Settings`` class that holds engines has a method ``with_engines(parse)``; what it
+    returns is what the engine finds in ``view.settings``.
+    """
+
+    def __call__(self, section: Any, key: str) -> tuple[DecisionEngine, Any]:
+        """The engine and its parsed settings; ``key`` is where the section stands."""
         ...

@@ -12,15 +12,18 @@ woken by hints) does not step again on it.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agent.messages import InstanceState
-from coordinator.engines.base import UNHEALTHY, Decision, PoolView, ViewedReading
+from coordinator.engines.base import Decision, PoolView
+from coordinator.engines.queue_sight import (
+    QueueSight,
+    emptied_in,
+    kept_size,
+    look,
+    why_the_last_stays,
+)
 
-#: A reading older than this many polls is no reading.
-STALE_POLLS = 3
 MOST = 100_000
 
 
@@ -61,25 +64,6 @@ class QueueLengthSettings:
             raise ValueError("; ".join(problems))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Sight:
-    """The two readings of the queue, or why there is none. ``unacknowledged`` may be None."""
-
-    ready: ViewedReading | None
-    unacknowledged: ViewedReading | None
-    problem: str = ""
-
-    @property
-    def is_empty(self) -> bool:
-        """Both numbers are known and both are 0."""
-        return (
-            self.ready is not None
-            and self.unacknowledged is not None
-            and self.ready.value == 0
-            and self.unacknowledged.value == 0
-        )
-
-
 class QueueLength:
     """See the module's docstring; the rules are numbered as in ``decide``."""
 
@@ -94,8 +78,8 @@ class QueueLength:
         6. no or stale reading: hold.
         """
         settings: QueueLengthSettings = view.settings
-        sight = _look(view, settings.queue)
-        emptied = _emptied(view, sight)
+        sight = look(view, settings.queue)
+        emptied = emptied_in(view, sight)
         decision = self._wish(view, settings, sight, emptied)
         memory: dict[str, Any] = dict(decision.memory)
         if emptied:
@@ -106,12 +90,12 @@ class QueueLength:
         self,
         view: PoolView,
         settings: QueueLengthSettings,
-        sight: _Sight,
+        sight: QueueSight,
         emptied: dict[str, Any],
     ) -> Decision:
         """The wish before minimum and maximum; memory carries the sample of the last step."""
         there = len(view.supply)
-        keep = _kept_size(view)
+        keep = kept_size(view)
         remembered = view.previous.memory if view.previous else {}
         stepped_on = str(remembered.get("stepped_on", ""))
         same = {"stepped_on": stepped_on}
@@ -149,79 +133,12 @@ class QueueLength:
             fewer = max(0, min(keep - 1, there))
             reason = f"{waiting}, below low water {settings.queuelen_low_water}"
             if fewer == 0 and there > 0:
-                why = _why_the_last_stays(view, sight, emptied)
+                why = why_the_last_stays(view, sight, emptied)
                 if why:
                     return Decision(size=1, reason=f"{reason}; last stays: {why}", memory=same)
             return Decision(size=fewer, reason=reason, memory=stepped)
         marks = f"{settings.queuelen_low_water} to {settings.queuelen_high_water}"
         return Decision(size=keep, reason=f"{waiting}, within {marks}", memory=same)
-
-
-def _look(view: PoolView, queue: str) -> _Sight:
-    """The readings of ``queue`` that may be believed now."""
-    oldest = STALE_POLLS * view.poll_interval
-    found: dict[str, ViewedReading | None] = {}
-    problem = ""
-    for part in ("unacknowledged", "ready"):
-        reading = view.readings.get(f"queue.{queue}.{part}")
-        if reading is None:
-            found[part], problem = None, f"no reading of {queue}"
-        elif not (math.isfinite(reading.value) and reading.value >= 0):
-            found[part], problem = None, f"the reading of {queue} is {reading.value}"
-        elif not reading.age <= oldest:
-            found[part] = None
-            problem = f"the reading of {queue} is {reading.age:.0f} s old (limit {oldest:g} s)"
-        else:
-            found[part] = reading
-    return _Sight(ready=found["ready"], unacknowledged=found["unacknowledged"], problem=problem)
-
-
-def _emptied(view: PoolView, sight: _Sight) -> dict[str, Any]:
-    """What is known of 0/0: ``sample`` of the first such reading, ``twice`` if seen again.
-
-    Both numbers must have been measured anew for the second one to count. Empty when the
-    queue is not known to be empty now.
-    """
-    if not sight.is_empty or sight.ready is None or sight.unacknowledged is None:
-        return {}
-    now = [sight.ready.sample, sight.unacknowledged.sample]
-    first = view.previous.memory.get("empty_sample") if view.previous else None
-    if not isinstance(first, list) or len(first) != 2:
-        return {"sample": now, "twice": False}
-    twice = all(new and new != old for new, old in zip(now, first, strict=True))
-    return {"sample": first, "twice": twice}
-
-
-def _kept_size(view: PoolView) -> int:
-    """The size that changes nothing: what was wanted, and never fewer than there are.
-
-    Workers that were lost since count, so keeping the size replaces them.
-    """
-    there = len(view.supply)
-    if view.previous is not None:
-        return max(view.previous.size, there)
-    lost = sum(
-        1
-        for instance in view.instances
-        if instance.state is InstanceState.RUNNING and instance.health in UNHEALTHY
-    )
-    return there + lost
-
-
-def _why_the_last_stays(view: PoolView, sight: _Sight, emptied: dict[str, Any]) -> str:
-    """Rule 3 in words; empty when the last worker may go."""
-    if sight.ready is not None and sight.ready.value > 0:
-        return "messages are ready"
-    if sight.unacknowledged is None:
-        return "it is not known whether messages are unacknowledged"
-    if sight.unacknowledged.value > 0:
-        return f"{sight.unacknowledged.value:g} messages are unacknowledged"
-    busy = [instance.node_id for instance in view.supply if instance.busy]
-    if busy:
-        return f"{busy[0]} says it is busy"
-    if not emptied.get("twice"):
-        return "the queue was seen empty in one measurement only"
-    return ""
 
 
 def _bounded(decision: Decision, view: PoolView, settings: QueueLengthSettings) -> Decision:

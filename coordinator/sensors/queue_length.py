@@ -1,7 +1,8 @@
 """How many jobs wait in a queue and how many are in hand.
 
 ``ready`` and ``unacknowledged`` both come from the broker's management API, because only it
-knows of deliveries that are not acknowledged yet. Its figures are sampled: ``sample``
+knows of deliveries that are not acknowledged yet; so do the rates at which messages arrive
+and are acknowledged. Its figures are sampled: ``sample``
 changes when a figure changed or when more than one statistics interval has passed, so
 whoever wants two independent readings can tell. Without the management API only ``ready`` can be
 had (a passive declaration), and nothing is said of the rest.
@@ -9,8 +10,9 @@ had (a passive declaration), and nothing is said of the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import astuple, dataclass
+from typing import Any
 from urllib.parse import quote
 
 import requests
@@ -25,9 +27,25 @@ from coordinator.errors import RetryLater
 INDEPENDENT_AFTER = 1.5
 
 
-def reading_names(queue: str) -> tuple[str, str]:
-    """The names of a queue's two readings."""
-    return f"queue.{queue}.ready", f"queue.{queue}.unacknowledged"
+def reading_names(queue: str) -> tuple[str, ...]:
+    """The names of a queue's readings: messages, messages, messages/s, messages/s."""
+    return tuple(
+        f"queue.{queue}.{part}" for part in ("ready", "unacknowledged", "arrivals", "departures")
+    )
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the broker says of a queue; None where it does not say."""
+
+    ready: int
+    unacknowledged: int | None = None
+    arrivals: float | None = None
+    departures: float | None = None
+
+    @property
+    def counts(self) -> tuple[int, int | None]:
+        return self.ready, self.unacknowledged
 
 
 @dataclass(frozen=True)
@@ -56,16 +74,16 @@ class QueueLengthSensor:
     def measure(self, subject: str) -> Sequence[SensorReading]:
         """See ``Sensor.measure``; ``subject`` is the queue's name."""
         if self._access.management_url:
-            counts = self._by_management(subject)
+            found = self._by_management(subject)
         else:
-            counts = self._by_declaration(subject)
-        if counts is None:
+            found = self._by_declaration(subject)
+        if found is None:
             return ()
-        sample = self._sample(subject, counts)
+        sample = self._sample(subject, found.counts)
         return [
-            SensorReading(name=name, value=float(count), age=0.0, sample=sample)
-            for name, count in zip(reading_names(subject), counts, strict=True)
-            if count is not None
+            SensorReading(name=name, value=float(value), age=0.0, sample=sample)
+            for name, value in zip(reading_names(subject), astuple(found), strict=True)
+            if value is not None
         ]
 
     def keep_only(self, queues: Container[str]) -> None:
@@ -80,7 +98,7 @@ class QueueLengthSensor:
         except (OSError, AMQPError, KombuError) as problem:
             raise RetryLater(f"queue '{queue}' can't be declared: {problem}") from None
 
-    def _by_management(self, queue: str) -> tuple[int, int | None] | None:
+    def _by_management(self, queue: str) -> Figures | None:
         vhost = quote(self._access.vhost, safe="")
         url = f"{self._access.management_url}/api/queues/{vhost}/{quote(queue, safe='')}"
         try:
@@ -94,15 +112,15 @@ class QueueLengthSensor:
         if answer.status_code != 200:
             raise RetryLater(f"the broker's management API answered {answer.status_code}")
         try:
-            return _counts(answer.json())
+            return _figures(answer.json())
         except ValueError:  # a proxy's page, an answer cut short
             raise RetryLater("the broker's management API answered no queue") from None
 
-    def _by_declaration(self, queue: str) -> tuple[int, int | None] | None:
+    def _by_declaration(self, queue: str) -> Figures | None:
         try:
             with self._connection() as connection:
                 bound = Queue(queue)(connection.default_channel)
-                return bound.queue_declare(passive=True).message_count, None
+                return Figures(bound.queue_declare(passive=True).message_count)
         except NotFound:
             return None
         except (OSError, AMQPError, KombuError) as problem:
@@ -127,8 +145,8 @@ class QueueLengthSensor:
         self._http.close()
 
 
-def _counts(content: object) -> tuple[int, int | None] | None:
-    """``ready`` and ``unacknowledged`` of a queue's description; ValueError if it is none.
+def _figures(content: object) -> Figures | None:
+    """The figures of a queue's description; ValueError if it is none.
 
     A queue that was just declared or recovered has no figures yet: None.
     """
@@ -137,4 +155,16 @@ def _counts(content: object) -> tuple[int, int | None] | None:
     ready, unacknowledged = content.get("messages_ready"), content.get("messages_unacknowledged")
     if not isinstance(ready, int | None) or not isinstance(unacknowledged, int | None):
         raise ValueError("figures that are no numbers")
-    return None if ready is None else (ready, unacknowledged)
+    if ready is None:
+        return None
+    return Figures(
+        ready, unacknowledged, _rate(content, "publish_details"), _rate(content, "ack_details")
+    )
+
+
+def _rate(content: Mapping[str, Any], name: str) -> float | None:
+    """A rate of the queue's message statistics; None where the broker has none."""
+    statistics = content.get("message_stats")
+    details = statistics.get(name) if isinstance(statistics, dict) else None
+    rate = details.get("rate") if isinstance(details, dict) else None
+    return float(rate) if isinstance(rate, int | float) else None

@@ -22,6 +22,10 @@ def view() -> Callable[..., PoolView]:
         pending: int = 0,
         missing: int = 0,
         busy: Sequence[bool | None] = (),
+        figures: Sequence[dict[str, float] | None] = (),
+        heard_age: float = 1.0,
+        now: float = 0.0,
+        rates: tuple[float, float] | None = None,
         ready: float | None = None,
         unacknowledged: float | None = None,
         age: float = 0.0,
@@ -38,6 +42,8 @@ def view() -> Callable[..., PoolView]:
                 state=state,
                 health=health,
                 busy=busy[index] if index < len(busy) else None,
+                figures=(figures[index] or {}) if index < len(figures) else {},
+                heard_age=heard_age if index < len(figures) and figures[index] else None,
             )
             for index, (state, health) in enumerate(kinds)
         )
@@ -45,9 +51,11 @@ def view() -> Callable[..., PoolView]:
         for part, value in (("ready", ready), ("unacknowledged", unacknowledged)):
             if value is not None:
                 readings[f"queue.jobs.{part}"] = ViewedReading(value=value, age=age, sample=sample)
+        for part, value in zip(("arrivals", "departures"), rates or (), strict=False):
+            readings[f"queue.jobs.{part}"] = ViewedReading(value=value, age=age, sample=sample)
         return PoolView(
             pool="workers",
-            now=0.0,
+            now=now,
             instances=instances,
             readings=readings,
             settings=settings,

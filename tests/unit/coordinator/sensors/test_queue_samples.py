@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from agent.messages import BrokerAccess, BrokerAccount
-from coordinator.sensors.queue_length import QueueLengthSensor
+from coordinator.sensors.queue_length import Figures, QueueLengthSensor
 
 
 class Sensor(QueueLengthSensor):
     """The real sensor; only the broker's answer is ours."""
 
-    def _by_declaration(self, queue: str) -> tuple[int, int | None] | None:
-        return 3, None
+    def _by_declaration(self, queue: str) -> Figures | None:
+        return Figures(3)
 
 
 def test_a_queue_that_was_let_go_of_is_numbered_from_the_start_again() -> None:

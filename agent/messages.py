@@ -19,6 +19,7 @@ from typing import Any
 from agent.broker_access import BrokerAccess as BrokerAccess
 from agent.broker_access import BrokerAccount as BrokerAccount
 from agent.broker_access import mask_url as mask_url
+from agent.cloud_status import CloudStatus as CloudStatus
 from agent.node_role import CheckSpec as CheckSpec
 from agent.node_role import NodeRole as NodeRole
 from agent.node_role import ProgramSpec as ProgramSpec
@@ -271,7 +272,8 @@ class PoolSnapshot:
     """``provisioner.instances(pool, since)``: instances changed after version ``since``.
 
     ``version`` grows with every change of the pool's instances and is what a command
-    batch is ``based_on``. ``now`` is the provisioner's clock when it answered.
+    batch is ``based_on``. ``now`` is the provisioner's clock when it answered. ``clouds``
+    are all that it has, whatever the pool.
     """
 
     pool: str
@@ -281,12 +283,17 @@ class PoolSnapshot:
     enabled: bool = True
     since: int = 0
     instances: tuple[InstanceView, ...] = ()
+    clouds: dict[str, CloudStatus] = field(default_factory=dict)
     wire_version: int = WIRE_VERSION
 
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchInstances:
-    """Launch ``count`` machines of one kind; node *i* is ``<launch_id>-<i>``."""
+    """Launch ``count`` machines of one kind; node *i* is ``<launch_id>-<i>``.
+
+    ``count`` is at most the cloud's ``batch_limit``. ``settings`` are the driver's own keys
+    (image, type, …).
+    """
 
     command_id: str
     launch_id: str
@@ -296,6 +303,7 @@ class LaunchInstances:
     reason: str
     role: NodeRole = NodeRole()
     variables: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
     unique_id: str | None = None
     boot_timeout: float = 300.0
     launch_timeout: float = 300.0

@@ -7,13 +7,13 @@ launched; that is why this module stands beside the controller and not inside it
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from agent.messages import NodeRole
-from coordinator.errors import ConfigProblem, Problem
+from coordinator.errors import ConfigProblem, Problem, did_you_mean
 from coordinator.plugins import find_plugin
 from coordinator.pool_values import HealthSettings as HealthSettings
 from coordinator.pool_values import PoolSpec as PoolSpec
@@ -25,6 +25,8 @@ T = TypeVar("T")
 NAME_RULE = "lower-case letters, digits and single dashes, starting with a letter, at most 40"
 #: As ``agent.programs`` has it: what supervisord takes as a program's name.
 _PROGRAM_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\Z")
+#: What a driver may call a setting; ``clouds`` is ours.
+_SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}\Z")
 _NAME = re.compile(r"[a-z](?:-?[a-z0-9]){0,39}\Z")
 
 
@@ -34,6 +36,7 @@ class _PoolText:
 
     template: str = "worker"
     clouds: tuple[str, ...] = ()
+    machine: dict[str, Any] = field(default_factory=dict)
     programs: dict[str, Any] = field(default_factory=dict)
     checks: tuple[dict[str, Any], ...] = ()
     outputs: dict[str, str] = field(default_factory=dict)
@@ -53,6 +56,8 @@ class _PoolText:
     def __post_init__(self) -> None:
         if not 0 <= self.min <= self.max:
             raise ValueError(f"min ({self.min}) must be between 0 and max ({self.max})")
+        if len(set(self.clouds)) < len(self.clouds):
+            raise ValueError(f"clouds must name each cloud once, not {', '.join(self.clouds)}")
         if self.max > 100_000:
             raise ValueError(f"max must be at most 100000, not {self.max}")
         if self.max_surge < 0:
@@ -89,6 +94,8 @@ def parse_pool(name: str, given: object, where: str = "", key: str = "") -> Pool
     if role is not None:
         for below, what in _role_problems(role):
             problems.append(Problem(where=where, key=prefix + below, what=what))
+    given_machine = raw.get("machine", {})
+    machine, by_cloud = _machine(given_machine, text, problems, where, f"{prefix}machine")
     if problems or text is None or role is None:
         raise ConfigProblem(list(dict.fromkeys(problems)))
     queues = dict.fromkeys((*role.work_queues, *_queues_of(settings)))
@@ -97,6 +104,8 @@ def parse_pool(name: str, given: object, where: str = "", key: str = "") -> Pool
         name=name,
         template=text.template,
         clouds=text.clouds,
+        machine=machine,
+        machine_by_cloud=by_cloud,
         role=role,
         variables=text.variables,
         engine=engine,
@@ -138,6 +147,65 @@ def _queues_of(settings: Any) -> tuple[str, ...]:
     """The queues that an engine follows, by the names of its settings."""
     queue = getattr(settings, "queue", "")
     return (queue,) if queue else tuple(getattr(settings, "queues", ()))
+
+
+def check_clouds(spec: PoolSpec, known: Collection[str]) -> None:
+    """Raise ConfigProblem for every cloud that the pool names and that is not ``known``."""
+    named = [("clouds", cloud) for cloud in spec.clouds]
+    named += [(f"machine.clouds.{cloud}", cloud) for cloud in spec.machine_by_cloud]
+    problems = [
+        Problem(key=key, what=f"unknown cloud '{cloud}'", remedy=did_you_mean(cloud, known))
+        for key, cloud in named
+        if cloud not in known
+    ]
+    if problems:
+        raise ConfigProblem(problems)
+
+
+def _machine(
+    given: object, text: _PoolText | None, problems: list[Problem], where: str, key: str
+) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """A ``machine:`` section as text, what all clouds share and what each has of its own."""
+    if not isinstance(given, Mapping):
+        return {}, {}  # the section's own parser has said so
+    shared = _settings({k: v for k, v in given.items() if k != "clouds"}, problems, where, key)
+    below = given.get("clouds", {})
+    if not isinstance(below, Mapping):
+        what = "must be a section of clouds, each with its own settings"
+        problems.append(Problem(where=where, key=f"{key}.clouds", what=what))
+        return shared, {}
+    by_cloud = {}
+    for cloud, own in below.items():
+        here = f"{key}.clouds.{cloud}"
+        if text is not None and text.clouds and cloud not in text.clouds:
+            what, remedy = "not a cloud of this pool", did_you_mean(str(cloud), text.clouds)
+            problems.append(Problem(where=where, key=here, what=what, remedy=remedy))
+        if isinstance(own, Mapping):
+            by_cloud[str(cloud)] = _settings(own, problems, where, here)
+        else:
+            what = "must be a section of the cloud's own settings"
+            problems.append(Problem(where=where, key=here, what=what))
+    return shared, by_cloud
+
+
+def _settings(
+    given: Mapping[Any, Any], problems: list[Problem], where: str, key: str
+) -> dict[str, str]:
+    """Names and scalars; drivers take text, people write ``disk: 20`` and ``spot: true``."""
+    settings: dict[str, str] = {}
+    for name, value in given.items():
+        here = f"{key}.{name}"
+        if not isinstance(name, str) or not _SETTING_NAME.match(name):
+            what = "a setting's name has letters, digits, - and _"
+            problems.append(Problem(where=where, key=here, what=what))
+        elif isinstance(value, bool):
+            settings[name] = "true" if value else "false"
+        elif isinstance(value, str | int | float):
+            settings[name] = str(value)
+        else:
+            what = f"must be a text or a number, not {type(value).__name__}"
+            problems.append(Problem(where=where, key=here, what=what))
+    return settings
 
 
 def _role_problems(role: NodeRole) -> Iterator[tuple[str, str]]:

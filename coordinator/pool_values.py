@@ -32,12 +32,16 @@ class PoolSpec:
 
     ``engine`` keeps its raw keys (``type`` included) for ``reconfigure``;
     ``engine_settings`` is the engine's own parsed value. ``min``, ``max`` bound whatever
-    the engine wishes. ``clouds`` are tried in order.
+    the engine wishes. ``clouds`` are tried in order. ``machine`` are the driver's own keys
+    (image, type, …) for its machines on any cloud, ``machine_by_cloud`` more of them by
+    cloud; see ``machine_on``.
     """
 
     name: str
     template: str = "worker"
     clouds: tuple[str, ...] = ()
+    machine: dict[str, str] = field(default_factory=dict)
+    machine_by_cloud: dict[str, dict[str, str]] = field(default_factory=dict)
     role: NodeRole = field(default_factory=NodeRole)
     variables: dict[str, str] = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=lambda: {"type": "n_preserving"})
@@ -48,6 +52,10 @@ class PoolSpec:
     max_surge: int = 1
     declare_queue: bool = True
     development: bool = False
+
+    def machine_on(self, cloud: str) -> dict[str, str]:
+        """The settings of a machine on ``cloud``: the common ones, overlaid with its own."""
+        return {**self.machine, **self.machine_by_cloud.get(cloud, {})}
 
     @property
     def engine_type(self) -> str:

@@ -69,6 +69,11 @@ def _chain(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _brakes(found: Mapping[str, Any]) -> Iterator[str]:
+    cloud = found.get("cloud") or {}
+    for name, closed in (cloud.get("closed") or {}).items():
+        yield f"  closed     {name}, {age_text(closed['seconds_left'])} more: {closed['reason']}"
+    if cloud.get("reason"):
+        yield f"  cloud      {cloud['chosen']}, {cloud['reason']}"
     brake = found.get("brake") or {}
     if brake.get("level", "NORMAL") != "NORMAL":
         yield f"  brake      {brake['level']}: {text_of(brake.get('reason'))}"

@@ -22,6 +22,7 @@ COMPONENTS = ("provisioner", "controller", "sensors", "registrar")
 WIRE = (
     "agent.messages",
     "agent.broker_access",
+    "agent.cloud_status",
     "agent.node_role",
     "agent.program_messages",
     "agent.wire",

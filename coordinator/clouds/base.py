@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from agent.cloud_status import DEFAULT_BATCH_LIMIT
+
 
 class MachineState(str, Enum):
     """What a cloud says of a machine. Only ``GONE`` ends a record by itself."""
@@ -100,13 +102,23 @@ class ExplainsBoot(Protocol):
         ...
 
 
+def batch_limit_of(driver: CloudDriver) -> int:
+    """How many machines one launch of ``driver`` may have."""
+    if not driver.batches:
+        return 1
+    return max(1, int(getattr(driver, "batch_limit", DEFAULT_BATCH_LIMIT)))
+
+
 class CloudDriver(Protocol):
     """The only door to an IaaS.
 
     ``consistency_window``: for how many seconds after a change a listing may not show it
     yet (0 for a driver that reads the world itself). ``batches``: whether one call may
     start more than one machine. A driver may also be one of ``RunsPrograms``
-    and ``ExplainsBoot``.
+    and ``ExplainsBoot``, and have
+
+    * ``batch_limit``: machines of one launch at most, where it ``batches`` (default 100);
+    * ``user_data_form``: which templates of ``userdata_templates`` fit.
 
     Every method may raise RetryLater, InsufficientCapacity, LaunchRefused or
     CredentialsRejected from ``coordinator.errors``; nothing else on purpose.
@@ -118,7 +130,9 @@ class CloudDriver(Protocol):
     def launch(self, request: LaunchRequest) -> None:
         """Start the machines of ``request`` unless its ``launch_id`` was used before.
 
-        Idempotent in ``launch_id`` at any distance and from any process.
+        Idempotent in ``launch_id`` at any distance and from any process. InsufficientCapacity
+        says that neither this nor an earlier call of that launch id made a machine: another
+        cloud is asked then. After RetryLater nobody knows.
         """
         ...
 

@@ -29,7 +29,7 @@ from typing import Any
 
 from agent.wire import from_wire, to_wire
 from coordinator import errors
-from coordinator.clouds.base import CloudDriver, LaunchRequest
+from coordinator.clouds.base import CloudDriver, LaunchRequest, batch_limit_of
 from coordinator.plugins import find_plugin
 
 #: Calls of each method that may run at the same time.
@@ -118,6 +118,7 @@ def _described(driver: CloudDriver) -> dict[str, Any]:
     return {
         "consistency_window": driver.consistency_window,
         "batches": driver.batches,
+        "batch_limit": batch_limit_of(driver),
         "user_data_form": getattr(driver, "user_data_form", "cloud-init"),
     }
 

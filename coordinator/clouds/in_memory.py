@@ -31,6 +31,7 @@ class InMemorySettings:
     terminations whose reply is lost after they were done. ``throttle``: calls per second
     of each method beyond ``burst``. ``capacity``: live machines at most. ``price``: per
     machine and hour, unless ``prices`` has the request's setting ``type``.
+    ``batch_limit``: machines of one launch at most; with 1 it does not batch.
     ``honours_launch_id`` off shows what repeats do in a cloud without idempotency.
     """
 
@@ -47,11 +48,14 @@ class InMemorySettings:
     prices: dict[str, float] = field(default_factory=dict)
     honours_launch_id: bool = True
     seed: int = 0
+    batch_limit: int = 100
 
     def __post_init__(self) -> None:
         for name in ("lag", "boot_time", "gone_listed_for"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative")
+        if self.batch_limit < 1:
+            raise ValueError("batch_limit must be at least 1")
         for name in ("blink", "lose_replies"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share between 0 and 1")
@@ -91,7 +95,6 @@ class InMemoryCloud:
     forgotten with the object.
     """
 
-    batches = True
     user_data_form = "agent-config"
 
     def __init__(
@@ -101,6 +104,8 @@ class InMemoryCloud:
     ) -> None:
         self.settings = settings or InMemorySettings()
         self.consistency_window = self.settings.lag
+        self.batch_limit = self.settings.batch_limit
+        self.batches = self.settings.batch_limit > 1
         #: Method names in the order in which they were called, refused calls included.
         self.calls: list[str] = []
         self._clock = clock
@@ -124,6 +129,8 @@ class InMemoryCloud:
         """Create ``request.count`` machines, unless the launch id was used before."""
         with self._lock:
             self._begin("launch")
+            if request.count > self.settings.batch_limit:
+                raise LaunchRefused(f"at most {self.settings.batch_limit} machines of one launch")
             used_by = self._launched.get(request.launch_id)
             if used_by is not None and used_by != request.run:
                 raise LaunchRefused(f"launch id {request.launch_id} was used by another run")

@@ -5,6 +5,7 @@
 * machines that failed to boot and zombies are terminated (no brake: nothing serves there);
 * workers we judge unhealthy are replaced as far as the brake lets go; those it holds keep
   their place, so nothing is launched for them either;
+* intents that wait on a closed cloud end, and their places are launched on an open one;
 * a deficit takes draining workers back first, then launches, unless back-off waits;
 * a surplus is drained (or terminated, when not yet running) in the order of ``victims``.
 """
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 
 from agent.messages import InstanceState, InstanceView
 from coordinator.controller.brake import Brake, assess
+from coordinator.controller.cloud_choice import CloudChoice
 from coordinator.controller.decision import BoundedDecision
 from coordinator.controller.pool import PoolMemory
 from coordinator.controller.victims import taken_back, victims
@@ -84,17 +86,22 @@ def plan_actions(
     observed: Observed,
     decision: BoundedDecision,
     memory: PoolMemory,
+    choice: CloudChoice,
     *,
     now: float,
 ) -> Actions:
     """The actions of this cycle; pure. ``memory`` is the synced one of ``observed``."""
     census = observed.census
-    places = _places(observed, decision)
     backoff_left = memory.backoff.seconds_left(now)
-    room = spec.max + spec.max_surge - census.machines
+    # Intents of which nothing was made are no machines: their room is free at once.
+    moving = list(choice.moves) if backoff_left <= 0 else []
+    room = spec.max + spec.max_surge - census.machines + len(moving)
     if spec.max_surge == 0:
         # Without surge a successor waits until the cloud agrees that the old one is gone.
-        room = min(room, decision.size - census.machines)
+        room = min(room, decision.size - census.machines + len(moving))
+    if backoff_left <= 0:
+        moving += choice.uncertain[: max(0, room - len(moving))]
+    places = _places(observed, decision, frozenset(one.node_id for one in moving))
     launchable = max(0, room) if backoff_left <= 0 else 0
     candidates = [one for one in census.unhealthy if not one.protected]
     recallable = [
@@ -113,7 +120,7 @@ def plan_actions(
     if spec.max_surge == 0:
         # A successor comes cycles after its predecessor went, so it is not known as one:
         # every place that is empty or not yet running counts.
-        replacing = hole + census.pending
+        replacing = hole + census.pending - len(moving)
     actions = Actions(
         brake=assess(
             unhealthy=len(memory.unhealthy),
@@ -124,10 +131,15 @@ def plan_actions(
             now=now,
         )
     )
+    actions.terminations += [
+        (one, f"{one.cloud} is left for {choice.cloud}: {choice.closed[one.cloud]}")
+        for one in moving
+    ]
     _end_what_never_served(spec, observed, memory, actions, now)
     replaced = _end_unhealthy(
         spec, observed, places, candidates, actions, room_left=launchable + len(recallable) - hole
     )
+    replaced += [one for one in moving if one.launch_id in memory.replacements]
     _fill(spec, places, recallable, launchable, replaced, decision, actions)
     _shrink(spec, observed, places, decision, actions)
     if actions.missing and backoff_left > 0:
@@ -146,8 +158,11 @@ def plan_actions(
     return actions
 
 
-def _places(observed: Observed, decision: BoundedDecision) -> _Places:
-    """Sort the supply into plain workers, holders of wanted ids, and retired ones."""
+def _places(observed: Observed, decision: BoundedDecision, moving: frozenset[str]) -> _Places:
+    """Sort the supply into plain workers, holders of wanted ids, and retired ones.
+
+    Those that move to another cloud hold no place here.
+    """
     # A tighter bound than the engine's wish leaves room for fewer ids; the first ones stay.
     names = sorted(decision.wish.unique_ids)[: decision.size]
     ids = {name: decision.wish.unique_ids[name] for name in names}
@@ -155,6 +170,8 @@ def _places(observed: Observed, decision: BoundedDecision) -> _Places:
     retired: list[InstanceView] = []
     holders: dict[str, InstanceView] = {}
     for one in observed.census.supply:
+        if one.node_id in moving:
+            continue
         if one.unique_id is None or (decision.wish.held and one.unique_id not in ids):
             plain.append(one)  # while the engine holds, nobody is retired
         elif one.unique_id not in ids:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import count
 
 from agent.messages import (
@@ -12,8 +13,17 @@ from agent.messages import (
     LaunchInstances,
     TerminateInstance,
 )
-from coordinator.controller.actions import Actions
+from coordinator.controller.actions import Actions, Launch
 from coordinator.pool_values import PoolSpec
+
+
+def in_batches(launches: Iterable[Launch], limit: int) -> list[Launch]:
+    """``launches`` with at most ``limit`` machines each; the cloud takes no more at once."""
+    return [
+        replace(launch, count=min(limit, launch.count - begin))
+        for launch in launches
+        for begin in range(0, launch.count, limit)
+    ]
 
 
 def batch_of(
@@ -22,12 +32,13 @@ def batch_of(
     *,
     version: int,
     epoch: int,
-    default_cloud: str,
+    cloud: str,
     new_id: Callable[[str], str],
 ) -> CommandBatch | None:
     """The actions as one batch for the provisioner, None when there is nothing to do.
 
-    ``new_id(prefix)`` gives ``<prefix>-<unique>``. The same batch, stored, may be repeated.
+    ``cloud``: where launches go. ``new_id(prefix)`` gives ``<prefix>-<unique>``. The same
+    batch, stored, may be repeated.
     """
     if actions.is_empty:
         return None
@@ -37,7 +48,6 @@ def batch_of(
     def command_id() -> str:
         return f"{batch_id}-{next(numbers)}"
 
-    cloud = spec.clouds[0] if spec.clouds else default_cloud
     return CommandBatch(
         batch_id=batch_id,
         pool=spec.name,
@@ -70,6 +80,7 @@ def batch_of(
                 reason=launch.reason,
                 role=spec.role,
                 variables={**spec.variables, **launch.variables},
+                settings=spec.machine_on(cloud),
                 unique_id=launch.unique_id,
                 boot_timeout=spec.health.boot_timeout,
                 launch_timeout=spec.health.launch_timeout,

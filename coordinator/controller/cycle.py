@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
-from agent.messages import CommandBatch, InstanceView, SensorReport
+from agent.messages import CloudStatus, CommandBatch, InstanceView, SensorReport
 from coordinator.controller.actions import Actions, plan_actions
 from coordinator.controller.brake import WINDOW, BrakeLevel
-from coordinator.controller.commands import batch_of
+from coordinator.controller.cloud_choice import CloudChoice, choose_cloud, noted_clouds
+from coordinator.controller.commands import batch_of, in_batches
 from coordinator.controller.decision import BoundedDecision, decide
 from coordinator.controller.explanation import explain
 from coordinator.controller.health import NodeHealth
@@ -31,10 +33,10 @@ class CycleOutcome:
     """What one cycle found, decided and wants done.
 
     ``memory`` is to be stored together with ``batch`` (None: nothing to command) before the
-    batch is sent. ``decision`` and ``actions`` are None when the cycle did not decide
-    (frozen, disabled, a batch unanswered). ``pings``: nodes to ask once for a sign of life.
-    ``events``: (name, fields) for the event log, each said once per change. ``sentence``:
-    what the cycle did, "no action" included.
+    batch is sent. ``decision``, ``actions`` and ``choice`` (of a cloud) are None when the
+    cycle did not decide (frozen, disabled, a batch unanswered). ``pings``: nodes to ask once
+    for a sign of life. ``events``: (name, fields) for the event log, each said once per
+    change. ``sentence``: what the cycle did, "no action" included.
     """
 
     spec: PoolSpec
@@ -45,6 +47,7 @@ class CycleOutcome:
     batch: CommandBatch | None
     decision: BoundedDecision | None
     actions: Actions | None
+    choice: CloudChoice | None
     pool_state: PoolState
     reason: str
     sentence: str
@@ -84,6 +87,7 @@ class _Step:
     batch: CommandBatch | None = None
     decision: BoundedDecision | None = None
     actions: Actions | None = None
+    choice: CloudChoice | None = None
     state: PoolState = PoolState.HELD
     reason: str = ""
     sentence: str = ""
@@ -106,6 +110,7 @@ def run_cycle(
     in_flight: bool = False,
     poll_interval: float = 1.0,
     default_cloud: str = "",
+    clouds: Mapping[str, CloudStatus] = MappingProxyType({}),
 ) -> CycleOutcome:
     """One cycle. Never raises for anything that an engine answers or does.
 
@@ -113,12 +118,15 @@ def run_cycle(
     answer to a batch; final states stay in it for a while. ``enabled``: the provisioner
     takes commands. ``report`` None: the sensors service did not answer. ``frozen``: why
     nothing may be done (teardown, operator). ``in_flight``: a stored batch of this pool has
-    no answer yet, so the cycle looks but does not decide. ``new_id(prefix)`` gives
+    no answer yet, so the cycle looks but does not decide. ``clouds``: how the provisioner's
+    clouds are, as of the snapshot. ``new_id(prefix)`` gives
     ``<prefix>-<unique>`` without a dot; a launch's id is ``<pool>-<unique>``.
     """
     observed = sync_from_observed(
         spec, instances, version, report, memory, now=now, poll_interval=poll_interval
     )
+    noted = noted_clouds(spec, instances.values(), clouds, observed.memory.clouds, now)
+    observed = replace(observed, memory=replace(observed.memory, clouds=noted))
     if frozen is not None:
         step = _no_decision(observed, f"frozen: {frozen}")
     elif not enabled:
@@ -136,6 +144,7 @@ def run_cycle(
             now=now,
             new_id=new_id,
             default_cloud=default_cloud,
+            clouds=clouds,
         )
     said, events = _changes_said(step, observed)
     return CycleOutcome(
@@ -147,6 +156,7 @@ def run_cycle(
         batch=step.batch,
         decision=step.decision,
         actions=step.actions,
+        choice=step.choice,
         pool_state=step.state,
         reason=step.reason,
         sentence=step.sentence,
@@ -166,6 +176,7 @@ def next_step(
     now: float,
     new_id: Callable[[str], str],
     default_cloud: str,
+    clouds: Mapping[str, CloudStatus],
 ) -> _Step:
     """Active half: ask the engine, bound its wish, and turn the difference into commands.
 
@@ -177,13 +188,19 @@ def next_step(
     if decision.problem:
         step = _no_decision(observed, decision.wish.reason)
         return replace(step, decision=decision)
-    actions = plan_actions(spec, observed, decision, observed.memory, now=now)
+    choice = choose_cloud(
+        spec, observed.census.supply, clouds, observed.memory.clouds, default_cloud, now
+    )
+    actions = plan_actions(spec, observed, decision, observed.memory, choice, now=now)
+    actions.launches = in_batches(actions.launches, choice.batch_limit)
+    if not choice.is_open and (actions.launches or observed.census.pending):
+        actions.waits.append(choice.reason)
     batch = batch_of(
         actions,
         spec,
         version=version,
         epoch=epoch,
-        default_cloud=default_cloud,
+        cloud=choice.cloud,
         new_id=new_id,
     )
     memory = _remembered(spec, observed, decision, actions, batch, version, now)
@@ -194,6 +211,7 @@ def next_step(
         batch=batch,
         decision=decision,
         actions=actions,
+        choice=choice,
         state=state,
         reason=reason,
         sentence=sentence_of(observed, decision, actions),
@@ -282,6 +300,9 @@ def _changes_said(step: _Step, observed: Observed) -> tuple[dict[str, str], list
             say("protected", stay, {"reason": stay})
         else:
             said.pop("protected", None)
+    if step.choice is not None and (step.choice.closed or "cloud_chosen" in said):
+        fields = {"cloud": step.choice.cloud, "reason": step.choice.reason or "its first choice"}
+        say("cloud_chosen", step.choice.cloud, fields)
     fields = {"reason": step.reason, "state": step.state.value}
     say("pool_state", step.state.value, fields)
     return said, events

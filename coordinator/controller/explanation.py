@@ -51,6 +51,7 @@ def explain(outcome: CycleOutcome) -> dict[str, Any]:
             for step in decision.chain[1:]
         ],
         "wanted": outcome.wanted,
+        "cloud": None if outcome.choice is None else outcome.choice.explanation(),
         "brake": None if actions is None else actions.brake.to_dict(),
         "backoff": {
             "seconds_left": memory.backoff.seconds_left(outcome.now),

@@ -17,6 +17,7 @@ from typing import Any
 from agent.messages import (
     FINAL_STATES,
     BatchAnswer,
+    CloudStatus,
     CommandBatch,
     InstanceView,
     PoolSnapshot,
@@ -34,7 +35,7 @@ from coordinator.engines.base import DecisionEngine
 from coordinator.errors import ConfigProblem, NotFound, Problem, did_you_mean
 from coordinator.events import EventLog
 from coordinator.plugins import find_plugin
-from coordinator.pool_spec import PoolSpec, changed_section, parse_pool
+from coordinator.pool_spec import PoolSpec, changed_section, check_clouds, parse_pool
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class _Pool:
     superseded: bool = False
     version: int = 0
     instances: dict[str, InstanceView] = field(default_factory=dict)
+    clouds: Mapping[str, CloudStatus] = field(default_factory=dict)
     outcome: CycleOutcome | None = None
     trouble: str = ""
     queue_declared: bool = False
@@ -103,7 +105,7 @@ class Keeper:
         Raises ConfigProblem for a section that can't be, or another pool of that name.
         """
         spec = parse_pool(name, section)
-        self._check_clouds(spec)
+        check_clouds(spec, self._config.clouds)
         known = self._pools.get(name)
         if known is not None:
             if known.stored.section == dict(section):
@@ -129,7 +131,7 @@ class Keeper:
         """Change a pool's section. An illegal request changes nothing."""
         pool = self._found(name)
         section = changed_section(pool.stored.section, changes)
-        self._check_clouds(parse_pool(name, section))
+        check_clouds(parse_pool(name, section), self._config.clouds)
         if section == pool.stored.section:
             return
         self._records.change(name, section)
@@ -207,6 +209,7 @@ class Keeper:
             in_flight=name in self._pending,
             poll_interval=self._config.queue_poll_interval,
             default_cloud=self._config.default_cloud,
+            clouds=pool.clouds,
         )
         self._store(pool, outcome, before)
         pool.outcome, pool.memory, pool.trouble = outcome, outcome.memory, ""
@@ -265,6 +268,7 @@ class Keeper:
             if instance.state in FINAL_STATES and instance.state_since < oldest:
                 del pool.instances[node_id]
         pool.version = snapshot.version
+        pool.clouds = snapshot.clouds
 
     def _reports(self) -> dict[str, SensorReport]:
         wanted = {name: pool.queues for name, pool in self._pools.items()}
@@ -373,17 +377,6 @@ class Keeper:
             log.exception("the memory of pool %s can't be read: starting without", stored.name)
             memory = PoolMemory()
         return _Pool(stored=stored, spec=spec, engine=engine, memory=memory)
-
-    def _check_clouds(self, spec: PoolSpec) -> None:
-        known = self._config.clouds
-        what = "unknown cloud '{}'".format
-        problems = [
-            Problem(key="clouds", what=what(cloud), remedy=did_you_mean(cloud, known))
-            for cloud in spec.clouds
-            if cloud not in known
-        ]
-        if problems:
-            raise ConfigProblem(problems)
 
     def _found(self, name: str) -> _Pool:
         try:

@@ -14,6 +14,7 @@ from typing import Any
 
 from coordinator.controller.backoff import BackOff
 from coordinator.controller.brake import BrakeLevel
+from coordinator.controller.cloud_choice import CloudNote
 from coordinator.controller.health import HealthNote
 
 
@@ -52,7 +53,7 @@ class PoolMemory:
     unknown nodes that were reported; ``braked``: when unhealthy machines were terminated;
     ``ready_once``: a worker was RUNNING once (for ``verify: launch_one``); ``calm``: the
     last cycle found everything as wanted; ``said``: what was last said of a topic, so that
-    an event comes once per change.
+    an event comes once per change; ``clouds``: what speaks against clouds of the pool.
     """
 
     began: float | None = None
@@ -76,6 +77,7 @@ class PoolMemory:
     calm: bool = False
     state: PoolState = PoolState.PENDING
     said: dict[str, str] = field(default_factory=dict)
+    clouds: dict[str, CloudNote] = field(default_factory=dict)
 
 
 def memory_to_dict(memory: PoolMemory) -> dict[str, Any]:
@@ -104,6 +106,7 @@ def memory_to_dict(memory: PoolMemory) -> dict[str, Any]:
         "calm": memory.calm,
         "state": memory.state.value,
         "said": dict(memory.said),
+        "clouds": {cloud: note.to_list() for cloud, note in memory.clouds.items()},
     }
 
 
@@ -140,6 +143,9 @@ def memory_from_dict(data: Mapping[str, Any]) -> PoolMemory:
         calm=bool(data.get("calm", False)),
         state=PoolState(data.get("state", PoolState.PENDING.value)),
         said={str(topic): str(text) for topic, text in data.get("said", {}).items()},
+        clouds={
+            str(cloud): CloudNote.from_list(note) for cloud, note in data.get("clouds", {}).items()
+        },
     )
 
 

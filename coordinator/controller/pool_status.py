@@ -29,6 +29,7 @@ def pool_status(
     health = outcome.health if outcome is not None else {}
     busy = {one.node_id: one.busy for one in outcome.observed.view.instances} if outcome else {}
     actions = outcome.actions if outcome is not None else None
+    choice = outcome.choice if outcome is not None else None
     return {
         "name": spec.name,
         "state": state,
@@ -46,6 +47,10 @@ def pool_status(
         "max": spec.max,
         "template": spec.template,
         "clouds": list(spec.clouds),
+        "cloud": None if choice is None else choice.cloud,
+        "cloud_reason": "" if choice is None else choice.reason,
+        "machine": dict(spec.machine),
+        "machine_by_cloud": {cloud: dict(own) for cloud, own in spec.machine_by_cloud.items()},
         "section": dict(section),
         "revision": revision,
         "decided_age": now - outcome.now if outcome is not None else None,

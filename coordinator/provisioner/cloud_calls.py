@@ -7,12 +7,14 @@ or as a hold while it rejects our credentials. ``CloudHeld`` leaves only to end 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from coordinator.clouds.base import CloudDriver
-from coordinator.errors import CredentialsRejected, EpuError, LaunchRefused
+from agent.messages import CloudStatus
+from coordinator.clouds.base import CloudDriver, batch_limit_of
+from coordinator.errors import CredentialsRejected, EpuError, LaunchRefused, RetryLater
 from coordinator.events import EventLog
 from coordinator.provisioner.history import announce
 from coordinator.provisioner.launcher import (
@@ -25,7 +27,7 @@ from coordinator.provisioner.launcher import (
     not_callable,
     prepared,
 )
-from coordinator.provisioner.lifecycle import LAUNCHING, REQUESTED, Change, Record, note
+from coordinator.provisioner.lifecycle import REQUESTED, Change, Record, note
 from coordinator.provisioner.reconcile import Listing
 from coordinator.provisioner.records import Records
 from coordinator.provisioner.steps import MarkBootFailed, back_off
@@ -85,6 +87,11 @@ class CloudCalls:
         self.problem = ""
         self.held_until = 0.0
         self.last_call = tools.clock()
+        self.batch_limit = batch_limit_of(driver)
+        self._answered_at = float("-inf")
+        self._failing_since: float | None = None
+        self._calls = 0
+        self._begun: dict[int, float] = {}
         self._rejected: set[str] = set()
         self._doomed: dict[str, tuple[int, float]] = {}
 
@@ -97,6 +104,18 @@ class CloudCalls:
     def window(self) -> float:
         """For how long, s, a listing may not show a change."""
         return self.driver.consistency_window
+
+    def status(self) -> CloudStatus:
+        """How the cloud is, for whoever chooses among clouds."""
+        now = self._tools.clock()
+        since = [at for at in (self._failing_since, *self._begun.values()) if at is not None]
+        silent = now - max(min(since), self._answered_at) if since else 0.0
+        return CloudStatus(
+            batch_limit=self.batch_limit,
+            rejected_for=max(0.0, self.held_until - now) if self.held else 0.0,
+            silent_for=max(0.0, silent),
+            problem=self.problem,
+        )
 
     # ---------------------------------------------------------------- the calls
 
@@ -118,7 +137,7 @@ class CloudCalls:
     def launch(self, launch_id: str) -> None:
         """Write ahead, call, store what the answer means."""
         store = self._tools.records
-        launch, records = store.launch(launch_id), self._waiting(launch_id)
+        launch, records = store.launch(launch_id), store.waiting(launch_id)
         if launch is None or not records:
             return
         now = self._tools.clock()
@@ -131,9 +150,12 @@ class CloudCalls:
             return
         if not store.intend_call(launch, before_call(records, now, self.window), now):
             return
-        answer = call_launch(self.driver, request)
+        empty = {r.node_id for r in records if r.state is REQUESTED or r.retryable}
+        with self._in_the_air():
+            answer = call_launch(self.driver, request)
         self.last_call = now = self._tools.clock()
-        self._tools.commit(after_call(self._waiting(launch_id), answer, now, self.window, HOLD))
+        waiting = store.waiting(launch_id)
+        self._tools.commit(after_call(waiting, answer, now, self.window, HOLD, empty))
         self._attempt("launch", "a launch did not succeed", lambda: _raise_unless_accepted(answer))
 
     def terminate(self, records: Sequence[Record], cloud_ids: Sequence[str]) -> None:
@@ -191,35 +213,50 @@ class CloudCalls:
         self._attempt("terminate", what, lambda: self.driver.terminate(cloud_ids))
         self.last_call = self._tools.clock()
 
-    def _waiting(self, launch_id: str) -> list[Record]:
-        return [
-            record
-            for record in self._tools.records.of_cloud(self.name)
-            if record.launch_id == launch_id and record.state in (REQUESTED, LAUNCHING)
-        ]
-
     def _attempt(self, kind: str, complaint: str, make: Callable[[], T]) -> T | None:
         """The result of a call; None when it failed, which ``problem`` then says.
 
         Raises CloudHeld when the cloud rejects our credentials.
         """
         try:
-            result = make()
+            with self._in_the_air():
+                result = make()
         except CredentialsRejected as rejected:
+            self._answered()
             self._hold(kind, str(rejected))
             raise CloudHeld from rejected
         except EpuError as problem:
+            if not isinstance(problem, RetryLater):
+                self._answered()
             what = f"{complaint}: {problem}"
         except Exception as defect:
             log.exception("cloud %s: the driver failed", self.name)
             what = f"{complaint}: the driver failed: {type(defect).__name__}"
         else:
+            self._answered()
             self._accepted(kind)
             return result
+        if self._failing_since is None:
+            self._failing_since = self._tools.clock()
         if what != self.problem:
             log.warning("cloud %s: %s", self.name, what)
         self.problem = what
         return None
+
+    def _answered(self) -> None:
+        self._failing_since = None
+        self._answered_at = self._tools.clock()
+
+    @contextmanager
+    def _in_the_air(self) -> Iterator[None]:
+        """Around a call: one that hangs is seen by others while it does."""
+        self._calls += 1
+        number = self._calls
+        self._begun[number] = self._tools.clock()
+        try:
+            yield
+        finally:
+            del self._begun[number]
 
     def _hold(self, kind: str, what: str) -> None:
         """Leave the cloud alone for a while; say so once, however long it lasts."""
@@ -241,5 +278,7 @@ class CloudCalls:
 def _raise_unless_accepted(answer: Answer) -> None:
     if answer.outcome is Outcome.CREDENTIALS:
         raise CredentialsRejected(answer.reason)
+    if answer.outcome is Outcome.RETRY:
+        raise RetryLater(f"{answer.outcome.value}: {answer.reason}")
     if answer.outcome is not Outcome.ACCEPTED:
         raise EpuError(f"{answer.outcome.value}: {answer.reason}")

@@ -45,6 +45,8 @@ FLUX_INTERVAL = 1.0
 AFTER_DEFECT = 5.0
 #: A ping waits at most so long for an agent, s.
 PING_TIMEOUT = 3.0
+#: Launch calls to one cloud at the same time; a driver's host works on so many.
+LAUNCHES_AT_ONCE = 4
 #: Passes without a pause in between; what is left waits for the next tick.
 PASSES = 10
 
@@ -171,6 +173,7 @@ class CloudCycle:
             if self._tools.commit(late):
                 records = self._tools.records.of_cloud(self.name)
         moves: list[Change] = []
+        launches: list[str] = []
         for action in next_step(
             records,
             now,
@@ -188,8 +191,10 @@ class CloudCycle:
                     self.calls.terminate([r for r in records if r.node_id in ending], cloud_ids)
                     self._look_again()
                 case CallLaunch(launch_id=launch_id):
-                    self.calls.launch(launch_id)
-                    self._look_again()
+                    launches.append(launch_id)
+        for start in range(0, len(launches), LAUNCHES_AT_ONCE):
+            self._tools.in_parallel(self.calls.launch, launches[start : start + LAUNCHES_AT_ONCE])
+            self._look_again()
         if self._tools.commit(moves):
             self.wake()  # a state that was entered may need a call at once
 

@@ -58,6 +58,7 @@ class CloudProcess:
         ready = self._running_host(time.monotonic() + self._deadlines["start"]).ready
         self.consistency_window = float(ready["consistency_window"])
         self.batches = bool(ready["batches"])
+        self.batch_limit = int(ready["batch_limit"])
         self.user_data_form = str(ready["user_data_form"])
 
     def __repr__(self) -> str:

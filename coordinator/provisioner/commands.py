@@ -241,4 +241,5 @@ def _launch(command: LaunchInstances, pool: str, now: float) -> Launch:
         created_at=now,
         template=command.template,
         variables=command.variables,
+        settings=command.settings,
     )

@@ -8,7 +8,7 @@ with other parameters.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
@@ -155,7 +155,8 @@ def before_call(records: Sequence[Record], now: float, window: float) -> list[Ch
     """What to store before the call: if we die in it, the same call is repeated later."""
     changes: list[Change] = []
     for record in records:
-        again: dict[str, float] = {"attempts": record.attempts + 1}
+        # From here on nobody knows whether something was made, until the cloud answers.
+        again: dict[str, Any] = {"attempts": record.attempts + 1, "retryable": False}
         again["next_attempt_at"] = now + _patience(record.attempts, window)
         if record.state is REQUESTED:
             changes.append(move(record, LAUNCHING, now, "asking the cloud", **again))
@@ -165,12 +166,19 @@ def before_call(records: Sequence[Record], now: float, window: float) -> list[Ch
 
 
 def after_call(
-    records: Sequence[Record], answer: Answer, now: float, window: float, hold: float
+    records: Sequence[Record],
+    answer: Answer,
+    now: float,
+    window: float,
+    hold: float,
+    nothing_before: Collection[str],
 ) -> list[Change]:
     """What the answer of a launch call means for the records that are still LAUNCHING.
 
-    ``hold``: for how long, s, a cloud is left alone that rejects our credentials; that time
-    does not count against ``launch_timeout``.
+    ``nothing_before``: nodes of which it was known, before the call, that nothing was made;
+    rejected credentials prove nothing of an earlier call whose reply was lost. ``hold``: for
+    how long, s, a cloud is left alone that rejects our credentials; that time does not count
+    against ``launch_timeout``.
     """
     changes: list[Change | None] = []
     for record in (record for record in records if record.state is LAUNCHING):
@@ -186,7 +194,7 @@ def after_call(
                     next_attempt_at=now + hold,
                     launch_deadline=deadline,
                     reason=f"credentials rejected: {answer.reason}",
-                    retryable=True,
+                    retryable=record.node_id in nothing_before,
                 )
             )
         elif answer.outcome is Outcome.NO_CAPACITY:

@@ -41,7 +41,9 @@ NEXT_STATES: Mapping[InstanceState, frozenset[InstanceState]] = MappingProxyType
                 BOOTING,  # first witness: the cloud lists it, or its agent enrolled
                 LAUNCH_FAILED,  # refused for good, or no capacity for launch_timeout
                 TERMINATING,  # no longer wanted, or never seen; a machine may yet appear
-                TERMINATED,  # listed as gone before anybody saw it alive
+                # listed as gone before anybody saw it alive, or no longer wanted while the
+                # cloud's last word was that it made nothing
+                TERMINATED,
             }
         ),
         BOOTING: frozenset(
@@ -113,7 +115,8 @@ class Record:
     ``called_at`` is the last launch call of its launch. ``next_attempt_at`` is when the
     call that its state needs (launch, terminate) is due: None is now, and in a final state
     never. ``drain_deadline`` of a RUNNING record: its agent has not yet confirmed that a
-    drain is cancelled. ``retryable``: the cloud's last answer was that it has no room.
+    drain is cancelled. ``retryable``: the cloud was not asked since it said that it
+    made nothing and may do so later: no room, or credentials that it rejects.
     """
 
     node_id: str
@@ -206,12 +209,13 @@ def after(record: Record, change: Change) -> Record:
 def unwanted(record: Record, now: float, reason: str) -> Change | None:
     """The change that ends a record's machine now; None when that is under way or done.
 
-    What the cloud was never asked for ends at once; of everything else the cloud decides
-    when it is gone.
+    What the cloud was never asked for, or says that it did not make, ends at once; of
+    everything else the cloud decides when it is gone.
     """
     if record.final or record.state is TERMINATING:
         return None
-    to = TERMINATED if record.state is REQUESTED else TERMINATING
+    nothing_made = record.state is REQUESTED or (record.state is LAUNCHING and record.retryable)
+    to = TERMINATED if nothing_made else TERMINATING
     return move(record, to, now, reason, drain_deadline=None)
 
 

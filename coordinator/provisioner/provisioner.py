@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from agent.messages import (
     BatchAnswer,
+    CloudStatus,
     CommandBatch,
     Event,
     NodeSigns,
@@ -102,15 +104,22 @@ class Provisioner:
 
     def instances(self, pool: str, since: int = 0) -> PoolSnapshot:
         """The pool's instances that changed after version ``since``."""
-        return self._records.snapshot(pool, since, self._clock())
+        return self._snapshot(pool, since, self._cloud_statuses())
 
     def snapshots(self, since: Mapping[str, int]) -> dict[str, PoolSnapshot]:
         """``instances`` of several pools at once: pool → version last seen."""
-        return {pool: self.instances(pool, version) for pool, version in since.items()}
+        clouds = self._cloud_statuses()
+        return {pool: self._snapshot(pool, seen, clouds) for pool, seen in since.items()}
 
     def apply(self, batch: CommandBatch) -> BatchAnswer:
         """Carry out all of a batch or nothing. Raises ConfigProblem for an absurd one."""
         check_batch(batch)
+        for launch in batch.launches:
+            cycle = self.cycles.get(launch.cloud)
+            if cycle is not None and launch.count > cycle.calls.batch_limit:
+                # Decided on a view of before the limit; the next one tells it.
+                detail = f"{launch.cloud} takes {cycle.calls.batch_limit} machines a launch"
+                return BatchAnswer(batch_id=batch.batch_id, outcome="conflict", detail=detail)
         answer, applied = self._records.apply(batch, self.cycles, self._clock())
         announce(self.events_log, applied, f"controller (epoch {batch.epoch})")
         if answer.outcome == "applied":
@@ -266,6 +275,12 @@ class Provisioner:
                 self.cycles[cloud].wake()
 
     # ---------------------------------------------------------------- inside
+
+    def _cloud_statuses(self) -> dict[str, CloudStatus]:
+        return {name: cycle.calls.status() for name, cycle in self.cycles.items()}
+
+    def _snapshot(self, pool: str, since: int, clouds: dict[str, CloudStatus]) -> PoolSnapshot:
+        return replace(self._records.snapshot(pool, since, self._clock()), clouds=clouds)
 
     def _record(self, node_id: str) -> Record:
         found = self._records.named([node_id]).get(node_id)

@@ -26,6 +26,7 @@ from coordinator.provisioner.commands import Launch, NewInstance, named_nodes, p
 from coordinator.provisioner.lifecycle import (
     DRAINING,
     LAUNCHING,
+    REQUESTED,
     RUNNING,
     Change,
     Record,
@@ -119,6 +120,13 @@ class Records:
         with self._store.connect() as connection:
             row = connection.execute(wanted).mappings().first()
         return None if row is None else Launch(**row)
+
+    def waiting(self, launch_id: str) -> list[Record]:
+        """The records of a launch whose machines are still to be asked for, or to appear."""
+        states = [REQUESTED.value, LAUNCHING.value]
+        return self._records(
+            and_(instances.c.launch_id == launch_id, instances.c.state.in_(states))
+        )
 
     def last_launch_call(self, cloud: str) -> float:
         """When this cloud was last asked for a machine; 0 when never."""

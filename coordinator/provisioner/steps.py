@@ -21,6 +21,7 @@ from coordinator.provisioner.lifecycle import (
     Change,
     Record,
     move,
+    unwanted,
 )
 
 #: How long a repeated call waits at most, s.
@@ -82,7 +83,8 @@ def next_step(
         if record.state is REQUESTED and not enabled:
             moves.append(Move(change=move(record, REJECTED, now, "launches are disabled")))
         elif record.state is LAUNCHING and not enabled:
-            moves.append(Move(change=move(record, TERMINATING, now, "launches are disabled")))
+            ended = unwanted(record, now, "launches are disabled")
+            moves += [Move(change=ended)] if ended else []
         elif record.state is LAUNCHING and _overdue(record, now, window, listed_at):
             moves.append(Move(change=_given_up(record, now)))
         elif record.state in (REQUESTED, LAUNCHING) and due:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -245,7 +245,8 @@ def _show_pool(invocation: Invocation, pool: dict[str, Any]) -> None:
         ("bounds", f"min {text_of(pool.get('min'))}, max {text_of(pool.get('max'))}"),
         ("brake", text_of(pool.get("brake"))),
         ("template", text_of(pool.get("template"))),
-        ("clouds", ", ".join(pool.get("clouds") or ()) or "-"),
+        ("clouds", _clouds(pool)),
+        *_machines(pool),
         ("decided", f"{age_text(pool.get('decided_age'))} ago"),
     ]
     rows = [
@@ -269,6 +270,23 @@ def _show_pool(invocation: Invocation, pool: dict[str, Any]) -> None:
             Table(columns, rows, empty="  no nodes"),
         ],
     )
+
+
+def _clouds(pool: Mapping[str, Any]) -> str:
+    """The pool's clouds in their order, and where launches go when that is not the first."""
+    said = ", ".join(pool.get("clouds") or ()) or text_of(pool.get("cloud"))
+    if pool.get("cloud_reason"):
+        said += f"; launches go to {pool['cloud']}, {pool['cloud_reason']}"
+    return said
+
+
+def _machines(pool: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What machines the pool asks for: what all clouds share, then each cloud's own."""
+    by_cloud = pool.get("machine_by_cloud") or {}
+    for where, settings in (("", pool.get("machine") or {}), *sorted(by_cloud.items())):
+        if settings:
+            said = ", ".join(f"{key} {text_of(value)}" for key, value in sorted(settings.items()))
+            yield "machine", f"on {where}: {said}" if where else said
 
 
 commands = (pools_command, pool_group, explain, wait)

@@ -140,3 +140,43 @@ def test_what_a_node_would_refuse_is_refused_before_anything_is_launched(
     section: dict, key: str
 ) -> None:
     assert any(key in problem for problem in problems(section))
+
+
+def test_machine_settings_are_text_and_each_cloud_overlays_its_own() -> None:
+    machine = {
+        "type": "m5.large",
+        "disk": 20,
+        "spot": True,
+        "clouds": {"far": {"type": "big", "image": "ami-1"}},
+    }
+    spec = parse_pool("pool", {**GOOD, "clouds": ["near", "far"], "machine": machine})
+    assert spec.machine_on("near") == {"type": "m5.large", "disk": "20", "spot": "true"}
+    assert spec.machine_on("far") == {
+        "type": "big",
+        "disk": "20",
+        "spot": "true",
+        "image": "ami-1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("machine", "key", "what"),
+    [
+        ({"disk": [20]}, "pool.machine.disk", "must be a text or a number"),
+        ({"disk": None}, "pool.machine.disk", "must be a text or a number"),
+        ({"a b": "x"}, "pool.machine.a b", "a setting's name has letters"),
+        ({"clouds": {"fra": {}}}, "pool.machine.clouds.fra", "did you mean 'far'?"),
+        ({"clouds": ["far"]}, "pool.machine.clouds", "must be a section of clouds"),
+        ({"clouds": {"far": "big"}}, "pool.machine.clouds.far", "must be a section"),
+        ("big", "pool.machine", "dictionary"),
+    ],
+)
+def test_a_machine_section_that_can_not_be_names_its_key(
+    machine: object, key: str, what: str
+) -> None:
+    [said] = problems({**GOOD, "clouds": ["near", "far"], "machine": machine})
+    assert key in said and what in said
+
+
+def test_a_cloud_that_a_pool_names_twice_is_refused() -> None:
+    assert "each cloud once" in problems({**GOOD, "clouds": ["near", "near"]})[0]

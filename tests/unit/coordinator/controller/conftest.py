@@ -10,6 +10,7 @@ import pytest
 
 from agent.messages import (
     BatchAnswer,
+    CloudStatus,
     CommandBatch,
     InstanceState,
     InstanceView,
@@ -61,6 +62,7 @@ class World:
     boot_fails: bool = False
     launch_fails: bool = False
     drains_take: int = 1
+    clouds: dict[str, CloudStatus] = field(default_factory=dict)
     version: int = 1
     instances: dict[str, InstanceView] = field(default_factory=dict)
     silent: dict[str, float] = field(default_factory=dict)
@@ -191,6 +193,7 @@ class World:
             frozen=self.frozen,
             in_flight=self.in_flight,
             default_cloud="here",
+            clouds=self.clouds,
         )
         self.memory = memory_from_dict(memory_to_dict(outcome.memory))
         self.outcomes.append(outcome)
@@ -207,7 +210,9 @@ class World:
             self.to(cancel.node_id, S.RUNNING, cancel.reason)
         for end in batch.terminations:
             assert self.instances[end.node_id].state not in (S.LAUNCH_FAILED, S.REJECTED)
-            self.to(end.node_id, S.TERMINATING, end.reason)
+            one = self.instances[end.node_id]
+            empty = one.state is S.REQUESTED or (one.state is S.LAUNCHING and one.retryable)
+            self.to(end.node_id, S.TERMINATED if empty else S.TERMINATING, end.reason)
         for drain in batch.drains:
             assert self.instances[drain.node_id].state is S.RUNNING
             self.to(drain.node_id, S.DRAINING, drain.reason)
@@ -237,6 +242,8 @@ class World:
         for node_id, one in list(self.instances.items()):
             for _ in range(self.speed):
                 one = self.instances[node_id]
+                if one.state is S.LAUNCHING and one.retryable:
+                    break  # its cloud has no room
                 if one.state is S.DRAINING and self.now - one.state_since < self.drains_take:
                     break
                 if one.state is S.LAUNCHING and self.launch_fails:

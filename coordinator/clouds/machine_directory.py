@@ -30,6 +30,9 @@ RECORD = "machine.json"
 _LOCK = "lock"
 #: How long to wait for somebody else who is starting the same machine, seconds.
 LOCK_TIMEOUT = 15.0
+#: Directories on which a machine mounts things, in a mount namespace of its own. They are
+#: empty here, and must never be emptied: if ever one were not, it would be this host's root.
+MOUNT_POINTS = frozenset({"lower", "merged"})
 #: What stays of a terminated machine. All else goes: it may hold secrets.
 _KEPT = frozenset({RECORD, _LOCK, STARTED, TOMBSTONE, "logs"})
 
@@ -124,7 +127,9 @@ class MachineDirectory:
         for entry in self.path.iterdir():
             if entry.name in _KEPT:
                 continue
-            if entry.is_dir() and not entry.is_symlink():
+            if entry.name in MOUNT_POINTS:
+                entry.rmdir()
+            elif entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
             else:
                 entry.unlink(missing_ok=True)

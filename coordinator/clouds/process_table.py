@@ -158,6 +158,14 @@ def command_line(pid: int) -> str:
     return raw.replace(b"\0", b" ").decode(errors="replace").strip()
 
 
+def inner_pid(pid: int) -> int | None:
+    """A process's number in its own pid namespace (1 for the first there); None when gone."""
+    for line in (_read(f"{_PROC}/{pid}/status") or b"").splitlines():
+        if line.startswith(b"NSpid:"):
+            return int(line.split()[-1])
+    return None
+
+
 def start_time(process: RunningProcess) -> float:
     """When the process started, seconds since the epoch (the kernel's boot time is ±1 s)."""
     for line in (_read(f"{_PROC}/stat") or b"").splitlines():

@@ -1,10 +1,15 @@
 """The driver contract, run against every driver that needs no account anywhere."""
 
+import json
+import os
 import shutil
 import tempfile
 import time
 from pathlib import Path
 
+import pytest
+
+from coordinator.clouds.container import ContainerCloud
 from coordinator.clouds.in_memory import InMemoryCloud, InMemorySettings
 from coordinator.clouds.process import ProcessCloud
 from coordinator.clouds.process_table import ProcessTable
@@ -69,6 +74,19 @@ class TestHostedProcessCloud(_RealMachines):
             self.hosts.append(CloudProcess("here", settings, self.state_dir))
         self.hosts.reverse()  # now one process, now the other
         return self.hosts[0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="machines of the container cloud take root")
+class TestContainerCloud(_RealMachines):
+    """Real namespaces, disk and init; a tiny program in place of cloud-init."""
+
+    def make_driver(self):
+        return ContainerCloud.from_settings({"boot_command": '["/bin/true"]'}, self.state_dir)
+
+    @staticmethod
+    def _processes_below(directory):
+        records = [json.loads(r.read_text()) for r in Path(directory).glob("*/machine.json")]
+        return ProcessTable().of([record["mark"] for record in records])
 
 
 class _SimulatedMachines(CloudDriverContract):

@@ -1,0 +1,148 @@
+"""What a machine of the container cloud is made of, written down for ``container_setup``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from coordinator.clouds import container_init
+from coordinator.clouds.base import LaunchRequest
+from coordinator.clouds.container_cloud_config import FILE, cloud_config
+from coordinator.clouds.container_disk import MachineDisk, identity
+from coordinator.clouds.container_setup import CONSTRUCTION, INIT
+from coordinator.clouds.machine_directory import (
+    MachineDirectory,
+    MachineRecord,
+    write_atomically,
+)
+from coordinator.clouds.nocloud_seed import seed_files
+from coordinator.clouds.process_table import MARK_VARIABLE
+from coordinator.errors import LaunchRefused
+
+_SEED = "var/lib/cloud/seed/nocloud"
+_DISABLED = "etc/cloud/cloud-init.disabled"
+_PLACES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_ROOMS = ("agent", "bootlevels", "coordinator", "mgmt", "userdata_templates")
+_LABEL_LENGTH = 63
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerSettings:
+    """How machines of one cloud are made; see ``ContainerCloud.from_settings``."""
+
+    root: Path
+    rootfs: Path = Path("/")
+    network: str = "host"
+    boot_command: tuple[str, ...] = ()
+
+
+class ContainerKind:
+    """See ``MachineKind``."""
+
+    sets_up = True
+
+    def __init__(self, settings: ContainerSettings) -> None:
+        self._settings = settings
+
+    def socket(self, directory: Path, mark: str) -> str:
+        return ""
+
+    def prepare(
+        self, directory: MachineDirectory, record: MachineRecord, request: LaunchRequest
+    ) -> None:
+        rootfs = self._settings.rootfs
+        hostname = hostname_of(record.node_id)
+        disk = MachineDisk(directory.path, rootfs)
+        seed = seed_files(
+            cloud_id=record.cloud_id,
+            hostname=hostname,
+            launch_index=record.index,
+            user_data=request.user_data,
+        )
+        is_host = rootfs == Path("/")
+        shown = installation() if is_host else {}
+        try:
+            disk.create()
+            if is_host:
+                disk.show_only_the_system()
+                disk.empty("etc/cloud/cloud.cfg.d")
+            disk.empty("var/lib/cloud")  # what the root file system's own machine remembers
+            if (rootfs / _DISABLED).exists():
+                disk.hide(_DISABLED)
+            for name, text in seed.items():
+                disk.write(f"{_SEED}/{name}", text, mode=0o600)
+            for path, text in identity(hostname, record.mark):
+                disk.write(path, text)
+            disk.write(FILE, cloud_config())
+            disk.write(INIT.lstrip("/"), Path(container_init.__file__).read_text("utf-8"))
+            for place in shown:
+                disk.directory(place.lstrip("/"))
+        except UnicodeEncodeError:  # whose text holds the user-data
+            raise LaunchRefused(f"{record.node_id}: the user-data is not text") from None
+        construction = {
+            "rootfs": str(rootfs),
+            "network": self._settings.network,
+            "hostname": hostname,
+            "shown": shown,
+            "boot_command": self._settings.boot_command,
+        }
+        write_atomically(directory.path / CONSTRUCTION, json.dumps(construction))
+
+    def command(self, directory: MachineDirectory, record: MachineRecord) -> Sequence[str]:
+        return script("container_setup")
+
+    def environment(self, directory: MachineDirectory, record: MachineRecord) -> dict[str, str]:
+        return machine_environment(record)
+
+
+def machine_environment(record: MachineRecord) -> dict[str, str]:
+    """All that the machine's first process has; nothing of it is this host's."""
+    return {
+        "PATH": _PLACES,
+        "HOME": "/root",
+        "LANG": "C.UTF-8",
+        "TERM": "linux",
+        "container": "epu",  # by which cloud-init and others know that this is no hardware
+        "EPU_NODE_ID": record.node_id,
+        MARK_VARIABLE: record.mark,
+    }
+
+
+def script(module: str) -> list[str]:
+    """Words that run ``main()`` of a module here, without site-packages: quick, and alone."""
+    top = str(Path(__file__).parents[2])
+    source = f"import sys; sys.path.insert(0, sys.argv[1]); from coordinator.clouds.{module}"
+    return [sys.executable, "-I", "-S", "-c", f"{source} import main; main()", top]
+
+
+def installation() -> Mapping[str, str]:
+    """Where this installation is, place → directory behind it, without what is in /usr.
+
+    A machine over this host's own root has it baked in, like an image would.
+    """
+    places = [sys.prefix, sys.base_prefix]
+    for name in _ROOMS:
+        spec = find_spec(name)
+        places += (spec.submodule_search_locations or ()) if spec else ()
+    found: dict[str, str] = {}
+    for place in (form for path in places for form in (os.path.abspath(path), _real(path))):
+        within = [known for known in found if place.startswith(f"{known}/")]
+        if not place.startswith("/usr/") and place != "/usr" and not within:
+            found[place] = _real(place)
+    return found
+
+
+def hostname_of(node_id: str) -> str:
+    """A node id as one label of a host name; the end, which differs, is kept."""
+    label = re.sub(r"[^a-z0-9-]", "-", node_id.lower())[-_LABEL_LENGTH:]
+    return label.strip("-") or "machine"
+
+
+def _real(path: str) -> str:
+    return os.path.realpath(path)

@@ -52,7 +52,8 @@ def cloud_config() -> str:
         "network": {"config": "disabled"},
         "log_cfgs": [[_LOGGING]],
         "output": {},
-        "users": "",  # nobody but who the user-data names
+        # Nobody but whom the user-data names; no list of users may be empty.
+        "users": [{"name": "root", "lock_passwd": False}],
         "disable_root": False,
         "preserve_hostname": True,
         "manage_etc_hosts": False,

@@ -52,7 +52,7 @@ class MachineDisk:
     def directory(self, path: str) -> Path:
         """A directory on the disk, and what is above it, as in the root file system."""
         here, there = self.upper, self._rootfs
-        for part in path.split("/"):
+        for part in path.split("/") if path else ():
             here, there = here / part, there / part
             try:
                 here.mkdir(mode=0o755)
@@ -74,6 +74,11 @@ class MachineDisk:
             stream.write(text)
         file.chmod(mode)
 
+    def link(self, path: str, target: str) -> None:
+        """A symbolic link on the disk."""
+        above, _, name = path.rpartition("/")
+        (self.directory(above) / name).symlink_to(target)
+
     def empty(self, path: str) -> Path:
         """A directory in which nothing of the root file system is seen."""
         here = self.directory(path)
@@ -83,7 +88,7 @@ class MachineDisk:
     def hide(self, path: str) -> None:
         """Let nothing be there: an overlay's whiteout."""
         above, _, name = path.rpartition("/")
-        place = self.directory(above) if above else self.upper
+        place = self.directory(above)
         os.mknod(place / name, stat.S_IFCHR, os.makedev(0, 0))
 
     def show_only_the_system(self) -> None:

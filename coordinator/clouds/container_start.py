@@ -29,6 +29,8 @@ _SEED = "var/lib/cloud/seed/nocloud"
 _DISABLED = "etc/cloud/cloud-init.disabled"
 _PLACES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ROOMS = ("agent", "bootlevels", "coordinator", "mgmt", "userdata_templates")
+#: Where images have this system, and user-data looks for it.
+_BAKED_IN = "/opt/epu"
 _LABEL_LENGTH = 63
 
 
@@ -83,6 +85,8 @@ class ContainerKind:
             disk.write(INIT.lstrip("/"), Path(container_init.__file__).read_text("utf-8"))
             for place in shown:
                 disk.directory(place.lstrip("/"))
+            if is_host and not any(is_within(_BAKED_IN, place) for place in shown):
+                disk.link(_BAKED_IN.lstrip("/"), sys.prefix)
         except UnicodeEncodeError:  # whose text holds the user-data
             raise LaunchRefused(f"{record.node_id}: the user-data is not text") from None
         construction = {
@@ -132,8 +136,7 @@ def installation() -> Mapping[str, str]:
         places += (spec.submodule_search_locations or ()) if spec else ()
     found: dict[str, str] = {}
     for place in (form for path in places for form in (os.path.abspath(path), _real(path))):
-        within = [known for known in found if place.startswith(f"{known}/")]
-        if not place.startswith("/usr/") and place != "/usr" and not within:
+        if not any(is_within(place, known) for known in ("/usr", *found)):
             found[place] = _real(place)
     return found
 
@@ -142,6 +145,10 @@ def hostname_of(node_id: str) -> str:
     """A node id as one label of a host name; the end, which differs, is kept."""
     label = re.sub(r"[^a-z0-9-]", "-", node_id.lower())[-_LABEL_LENGTH:]
     return label.strip("-") or "machine"
+
+
+def is_within(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(f"{directory}/")
 
 
 def _real(path: str) -> str:

@@ -92,10 +92,10 @@ class Account:
     def groups_of(self, query: Query) -> dict[str, str]:
         """Group id → name of the groups that a launch names; ``default`` when it names none."""
         interfaces = query.sections("NetworkInterface")
-        ids = query.list("SecurityGroupId")
+        ids = query.texts("SecurityGroupId")
         for interface in interfaces:
-            ids += interface.list("SecurityGroupId")
-        names = query.list("SecurityGroup")
+            ids += interface.texts("SecurityGroupId")
+        names = query.texts("SecurityGroup")
         if not ids and not names:
             names = ["default"]
         by_id = {group_id: name for name, group_id in self.groups.items()}
@@ -172,7 +172,7 @@ class Account:
     # ---------------------------------------------------------------- what may be asked of it
 
     def describe_images(self, query: Query) -> dict[str, object]:
-        wanted = query.list("ImageId")
+        wanted = query.texts("ImageId")
         for image in wanted:
             self.check_image(image)
         names = query.filters().get("image-id", wanted)
@@ -196,7 +196,7 @@ class Account:
         }
 
     def describe_key_pairs(self, query: Query) -> dict[str, object]:
-        wanted = query.list("KeyName")
+        wanted = query.texts("KeyName")
         for name in wanted:
             self.check_key(name)
         names = query.filters().get("key-name", wanted)
@@ -205,7 +205,7 @@ class Account:
 
     def describe_groups(self, query: Query) -> dict[str, object]:
         named = {"SecurityGroup": "GroupName", "SecurityGroupId": "GroupId"}
-        given = {to: query.list(name) for to, name in named.items()}
+        given = {to: query.texts(name) for to, name in named.items()}
         renamed = {f"{to}.{i + 1}": x for to, all_ in given.items() for i, x in enumerate(all_)}
         asked = any(given.values())
         found = (
@@ -243,7 +243,7 @@ class Account:
         }
 
     def describe_subnets(self, query: Query) -> dict[str, object]:
-        wanted = query.list("SubnetId") or query.filters().get("subnet-id", [])
+        wanted = query.texts("SubnetId") or query.filters().get("subnet-id", [])
         for subnet in wanted:
             if subnet not in self.subnets:
                 what = f"The subnet ID '{subnet}' does not exist"

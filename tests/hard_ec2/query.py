@@ -45,9 +45,9 @@ class Query:
             raise ApiError("InvalidParameterValue", f"Value ({text}) for {name} is invalid")
         return int(text)
 
-    def list(self, name: str) -> list[str]:
+    def texts(self, name: str) -> list[str]:
         """``Name.1``, ``Name.2`` … in order."""
-        found = []
+        found: list[str] = []
         while (text := self.parameters.get(f"{name}.{len(found) + 1}")) is not None:
             found.append(text)
         return found
@@ -73,7 +73,7 @@ class Query:
 
     def filters(self) -> dict[str, list[str]]:
         """Name → values, any of which will do."""
-        return {one.text("Name"): one.list("Value") for one in self.sections("Filter")}
+        return {one.text("Name"): one.texts("Value") for one in self.sections("Filter")}
 
     def fingerprint(self) -> tuple[tuple[str, str], ...]:
         """What has to be the same in a repeat of this request."""

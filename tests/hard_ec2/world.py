@@ -188,7 +188,7 @@ class World:
 
     def describe_instances(self, query: Query) -> dict[str, object]:
         """One page. A first page counts as a listing; later ones show the same moment."""
-        size, asked = query.number("MaxResults", 0), query.list("InstanceId")
+        size, asked = query.number("MaxResults", 0), query.texts("InstanceId")
         if size and asked:
             what = "The parameter instancesSet cannot be used with the parameter maxResults"
             raise ApiError("InvalidParameterCombination", what)
@@ -278,7 +278,7 @@ class World:
         with self.lock:
             moment = replace(self._moment_shown(), listings=self.listings + 1 - self.lag.listings)
             changes = []
-            for machine in self._known(query.list("InstanceId"), moment):
+            for machine in self._known(query.texts("InstanceId"), moment):
                 was = self._state(machine, moment) or TERMINATED
                 reason = ("Client.UserInitiatedShutdown", "User initiated shutdown")
                 if machine.alive:
@@ -296,7 +296,7 @@ class World:
     def create_tags(self, query: Query) -> dict[str, object]:
         with self.lock:
             moment = Moment(self._clock(), self.listings + 1)
-            for machine in self._known(query.list("ResourceId"), moment):
+            for machine in self._known(query.texts("ResourceId"), moment):
                 machine.tags.update({t.text("Key"): t.text("Value") for t in query.sections("Tag")})
         return {"return": True}
 

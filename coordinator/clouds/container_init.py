@@ -5,7 +5,8 @@
 It is copied onto the machine's disk and run there by the machine's own Python, whatever its
 version. It runs cloud-init's stages in their order, or the words in their place; adopts and
 buries what others leave behind; and keeps the machine alive until SIGTERM, upon which it
-ends everything in good order. What it does it says on the console.
+ends everything in good order. What it does it says on the console, and what others write to
+/dev/console it says there too.
 
 The stages are the real ones of the ``cloud-init`` command. They are forked from one process
 that has loaded cloud-init, rather than started one by one: loading it is half of their time.
@@ -17,6 +18,8 @@ import os
 import signal
 import sys
 import time
+import tty
+from _thread import start_new_thread
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
@@ -42,9 +45,13 @@ _began = time.monotonic()
 def main(words: list[str]) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED_FOR)
     say("the machine is up")
+    console, terminal = make_console()
     booting = os.fork()
     if booting == 0:
+        os.close(console)
+        os.close(terminal)
         run(words)
+    start_new_thread(copy_console, (console,))
     while True:
         number = signal.sigtimedwait(_WAITED_FOR, 3600)
         for pid, status in buried():
@@ -53,6 +60,24 @@ def main(words: list[str]) -> int:
                 say("the boot ended well" if code == 0 else f"the boot ended with {code}")
         if number is not None and number.si_signo in _STOP:
             return shut_down(signal.Signals(number.si_signo).name)
+
+
+def make_console() -> tuple[int, int]:
+    """A /dev/console: what is written to it can be read from the first descriptor.
+
+    The second is its terminal, which is kept open so that it never hangs up.
+    """
+    console, terminal = os.openpty()
+    tty.setraw(terminal)
+    os.symlink(os.ttyname(terminal), "/dev/console")
+    return console, terminal
+
+
+def copy_console(console: int) -> None:
+    """In a thread: copy what comes from ``console`` to where this process prints, for ever."""
+    while text := os.read(console, 4096):
+        with suppress(OSError):  # a full disk of the host must not silence the machine for good
+            os.write(1, text)
 
 
 def run(words: list[str]) -> None:

@@ -199,6 +199,12 @@ def test_nothing_of_our_environment_reaches_a_machine(make_cloud, monkeypatch):
     assert "secret" not in said(cloud, machine, "env")
 
 
+def test_what_is_written_to_dev_console_is_on_the_console(quick):
+    machine = booted(quick)
+    said(quick, machine, "sh", "-c", "for n in $(seq 3000); do echo told-$n; done >/dev/console")
+    eventually(lambda: "told-2999\ntold-3000\n" in quick.console_output(machine.cloud_id))
+
+
 def test_orphans_are_buried(quick):
     machine = booted(quick)
     said(quick, machine, "sh", "-c", "(sh -c 'sleep 0.1' &) ; true")

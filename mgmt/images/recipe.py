@@ -1,0 +1,226 @@
+"""What an image is made of, as values: packages, files, and the words that build it. PURE.
+
+The image is plain Debian with cloud-init, as small and as quick to boot as it can be without
+taking anything from a user's user-data: QEMU may have to emulate the processor, and then
+each service that a machine does not need costs seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+
+#: Changes with anything in this module that the fields of a Recipe don't show.
+RECIPE_VERSION = 1
+SUITE = "bookworm"
+PACKAGES = (
+    "systemd-sysv",
+    "udev",
+    "dbus",
+    "iproute2",
+    "netbase",
+    "ca-certificates",
+    "linux-image-cloud-amd64",
+    "initramfs-tools",
+    "zstd",
+    "cloud-init",
+    "python3-venv",
+)
+#: Services that do nothing for a machine that is thrown away, or only wait for people.
+MASKED = (
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "cloud-init-hotplugd.socket",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "getty@tty1.service",
+    "serial-getty@ttyS0.service",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "systemd-pstore.service",
+)
+#: What systemd starts: link below /etc/systemd/system → the unit it points to.
+ENABLED = {
+    "multi-user.target.wants/systemd-networkd.service": (
+        "/lib/systemd/system/systemd-networkd.service"
+    ),
+    "network-online.target.wants/systemd-networkd-wait-online.service": (
+        "/lib/systemd/system/systemd-networkd-wait-online.service"
+    ),
+    "sockets.target.wants/systemd-networkd.socket": "/lib/systemd/system/systemd-networkd.socket",
+    "sysinit.target.wants/epu-boot-status.path": "/etc/systemd/system/epu-boot-status.path",
+}
+KERNEL_COMMAND_LINE = (
+    "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 ds=nocloud"
+    " audit=0 apparmor=0 random.trust_cpu=on no_timer_check"
+)
+#: The port that ``coordinator.clouds.qemu`` gives each machine, by its name in the guest.
+_STATUS_PORT = "/dev/virtio-ports/epu.boot-status"
+_CLOUD_CONFIG = """\
+# Of `epu image build`: this image is for NoCloud disks; its file system has the size of its
+# disk, its network is systemd-networkd's, and a locale takes longer to make than to boot.
+datasource_list: [NoCloud, None]
+network: {config: disabled}
+locale: false
+growpart: {mode: "off"}
+resize_rootfs: false
+# The usual modules less grub-dpkg: there is no boot loader.
+cloud_config_modules: [snap, ssh-import-id, keyboard, locale, set-passwords, apt-pipelining,
+                       apt-configure, ntp, timezone, runcmd, byobu]
+"""
+_NETWORK = """\
+[Match]
+Type=ether
+[Network]
+DHCP=ipv4
+LinkLocalAddressing=no
+IPv6AcceptRA=no
+"""
+_STATUS_PATH_UNIT = """\
+[Unit]
+Description=Tell the host how far cloud-init is
+DefaultDependencies=no
+[Path]
+PathChanged=/var/lib/cloud/data/status.json
+PathChanged=/run/cloud-init/status.json
+"""
+_STATUS_SERVICE_UNIT = f"""\
+[Unit]
+Description=Tell the host how far cloud-init is
+DefaultDependencies=no
+ConditionPathExists={_STATUS_PORT}
+StartLimitIntervalSec=0
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c '{{ printf "\\\\036"; cat /run/cloud-init/status.json; }} >{_STATUS_PORT}'
+"""
+#: Path in the image → text. The first two must be there before the kernel is installed.
+EARLY_FILES = {
+    "etc/initramfs-tools/conf.d/epu": "MODULES=list\nBUSYBOX=n\nCOMPRESS=zstd\n",
+    "etc/initramfs-tools/modules": "virtio_pci\nvirtio_blk\next4\n",
+}
+FILES = {
+    "etc/fstab": "/dev/vda / ext4 noatime 0 0\n",
+    "etc/hostname": "localhost\n",
+    # Empty, not "uninitialized": each machine gets an id without a first boot's presets.
+    "etc/machine-id": "",
+    # The name server of QEMU's user-mode network.
+    "etc/resolv.conf": "nameserver 10.0.2.3\n",
+    "etc/cloud/cloud.cfg.d/90-epu.cfg": _CLOUD_CONFIG,
+    "etc/systemd/network/80-epu.network": _NETWORK,
+    "etc/systemd/journald.conf.d/epu.conf": "[Journal]\nStorage=volatile\n",
+    "etc/systemd/system/epu-boot-status.path": _STATUS_PATH_UNIT,
+    "etc/systemd/system/epu-boot-status.service": _STATUS_SERVICE_UNIT,
+}
+#: Documentation stays out; copyright files are no burden.
+_LEFT_OUT = ("/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/doc/*")
+_KEPT = ("/usr/share/doc/*/copyright",)
+_SUITES = re.compile(rf"{SUITE}(-updates|-security)?\Z")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides what is in an image.
+
+    ``sources``: the apt sources it is made from, empty for mmdebstrap's own; ``agent``: the
+    digest of the wheelhouse whose agent is baked in, empty for none; ``size_gib``: of the
+    disk that a machine sees.
+    """
+
+    sources: str = ""
+    packages: tuple[str, ...] = PACKAGES
+    agent: str = ""
+    size_gib: int = 8
+
+    def digest(self) -> str:
+        """The image's name in the store: the same for the same recipe, 16 hex digits."""
+        whole = {
+            "recipe": asdict(self),
+            "version": RECIPE_VERSION,
+            "suite": SUITE,
+            "files": {**EARLY_FILES, **FILES},
+            "units": [MASKED, ENABLED],
+            "cmdline": KERNEL_COMMAND_LINE,
+        }
+        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def bootstrap_words(recipe: Recipe, root: str, early_files: str) -> list[str]:
+    """The mmdebstrap command that fills ``root``; it reads the sources on its input."""
+    return [
+        "mmdebstrap",
+        "--mode=root",
+        "--variant=minbase",
+        "--format=directory",
+        f"--include={','.join(recipe.packages)}",
+        *(f"--dpkgopt=path-exclude={path}" for path in _LEFT_OUT),
+        *(f"--dpkgopt=path-include={path}" for path in _KEPT),
+        f"--setup-hook=sync-in {early_files} /",
+        SUITE,
+        root,
+        *(["-"] if recipe.sources else []),
+    ]
+
+
+def sources_of_host(texts: dict[str, str]) -> str:
+    """What of a host's apt sources (file name → text) is Debian's own for our suite.
+
+    Empty when there is nothing: a host of another release, or no Debian. Other archives
+    stay out: what they hold is not what an image is made of.
+    """
+    kept: list[str] = []
+    for name, text in sorted(texts.items()):
+        if name.endswith(".sources"):
+            kept += _of_stanzas(text)
+        elif name.endswith(".list"):
+            kept += _of_lines(text)
+    return "\n\n".join(kept) + "\n" if kept else ""
+
+
+def _of_stanzas(text: str) -> list[str]:
+    kept = []
+    for stanza in re.split(r"\n\s*\n", text):
+        lines = [line for line in stanza.splitlines() if line and not line.startswith("#")]
+        fields: dict[str, str] = {}
+        key = ""
+        for line in lines:
+            if line[0].isspace():
+                fields[key] = f"{fields.get(key, '')} {line.strip()}"
+            else:
+                key, _, value = line.partition(":")
+                key = key.strip().lower()
+                fields[key] = value.strip()
+        if (
+            "deb" in fields.get("types", "").split()
+            and fields.get("enabled", "yes").lower() != "no"
+            and _is_ours(fields.get("suites", ""), fields.get("components", ""))
+            and _is_debians(fields.get("signed-by", ""))
+        ):
+            kept.append("\n".join(lines))
+    return kept
+
+
+def _of_lines(text: str) -> list[str]:
+    kept = []
+    for line in text.splitlines():
+        match = re.match(r"\s*deb\s+(?:\[(?P<options>[^]]*)\]\s*)?\S+\s+(?P<rest>.*)", line)
+        if match is None:
+            continue
+        suite, *components = match["rest"].partition("#")[0].split() or [""]
+        signed = re.search(r"signed-by=(\S+)", match["options"] or "")
+        if _is_ours(suite, " ".join(components)) and _is_debians(signed[1] if signed else ""):
+            kept.append(line.strip())
+    return ["\n".join(kept)] if kept else []
+
+
+def _is_ours(suites: str, components: str) -> bool:
+    words = suites.split()
+    return bool(words) and all(map(_SUITES.match, words)) and "main" in components.split()
+
+
+def _is_debians(keyring: str) -> bool:
+    return not keyring or "debian-archive" in keyring

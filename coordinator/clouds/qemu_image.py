@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from coordinator.clouds.qemu_settings import QemuImage
 from coordinator.errors import NotFound
 
 DESCRIPTION = "image.json"
@@ -23,19 +24,6 @@ DISK = "disk.qcow2"
 KERNEL = "vmlinuz"
 INITRD = "initrd"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
-#: The name that `epu image build` gives an image, and a machine's image, when none is said.
-DEFAULT_NAME = "debian"
-
-
-@dataclass(frozen=True, kw_only=True)
-class QemuImage:
-    """``kernel`` and ``initrd`` are empty for a disk that boots itself; paths are absolute."""
-
-    disk: str
-    disk_format: str
-    kernel: str = ""
-    initrd: str = ""
-    command_line: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,27 +45,29 @@ def kvm_works(qemu: str) -> bool:
 
     Raises OSError when there is no such program.
     """
+    return runs_guest(qemu, "kvm", _TIMEOUT)
+
+
+def runs_guest(qemu: str, accelerator: str, timeout: float) -> bool:
+    """Whether the guest got through its last instruction within ``timeout`` seconds."""
+    words = [qemu, "-accel", accelerator, "-cpu", "max", "-M", "pc", "-m", "16"]
+    words += ["-nodefaults", "-no-user-config", "-display", "none"]
+    words += ["-device", "isa-debug-exit,iobase=0xf4,iosize=1"]
+    null = subprocess.DEVNULL
     with tempfile.TemporaryDirectory(prefix="epu-kvm-") as directory:
         rom = Path(directory) / "rom"
-        rom.write_bytes(guest_rom())
-        return _ends_well(qemu, "kvm", rom)
+        rom.write_bytes(_guest_rom())
+        words += ["-bios", str(rom)]
+        try:
+            done = subprocess.run(words, stdin=null, stdout=null, stderr=null, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            return False
+    return done.returncode == _PROVEN
 
 
-def guest_rom() -> bytes:
+def _guest_rom() -> bytes:
     """The guest as a BIOS image of 64 KiB."""
     code = bytes.fromhex("".join(line.partition(";")[0] for line in _GUEST.splitlines()))
     rom = bytearray(code.ljust(_ROM_BYTES, b"\xf4"))
     rom[_RESET_VECTOR : _RESET_VECTOR + 3] = b"\xe9\x0d\x00"  # jump to offset 0
     return bytes(rom)
-
-
-def _ends_well(qemu: str, accelerator: str, rom: Path) -> bool:
-    words = [qemu, "-accel", accelerator, "-cpu", "max", "-M", "pc", "-m", "16", "-bios", str(rom)]
-    words += ["-nodefaults", "-no-user-config", "-display", "none"]
-    words += ["-device", "isa-debug-exit,iobase=0xf4,iosize=1"]
-    null = subprocess.DEVNULL
-    try:
-        done = subprocess.run(words, stdin=null, stdout=null, stderr=null, timeout=_TIMEOUT)
-    except subprocess.TimeoutExpired:
-        return False
-    return done.returncode == _PROVEN

@@ -13,8 +13,10 @@ from coordinator.clouds.container import ContainerCloud
 from coordinator.clouds.in_memory import InMemoryCloud, InMemorySettings
 from coordinator.clouds.process import ProcessCloud
 from coordinator.clouds.process_table import ProcessTable
+from coordinator.clouds.qemu import QemuCloud
 from coordinator.provisioner.cloud_process import CloudProcess
 from coordinator.testing import CloudDriverContract, FakeClock
+from tests.tiny_guest import guest_disk, need_qemu
 
 #: A tiny program in place of the agent; the supervisord around it is real.
 SLEEPER = {"agent_command": '["/bin/sleep", "600"]'}
@@ -52,6 +54,19 @@ class _RealMachines(CloudDriverContract):
 class TestProcessCloud(_RealMachines):
     def make_driver(self):
         return ProcessCloud.from_settings(SLEEPER, self.state_dir)
+
+
+class TestQemuCloud(_RealMachines):
+    """Guests of a few instructions on a real QEMU."""
+
+    def setup_method(self):
+        need_qemu()
+        super().setup_method()
+        self.disk = guest_disk(self.state_dir / "guest.img")
+
+    def make_driver(self):
+        settings = {"accel": "tcg", "memory": "128", "image": str(self.disk)}
+        return QemuCloud.from_settings(settings, self.state_dir / "machines")
 
 
 class TestHostedProcessCloud(_RealMachines):

@@ -72,8 +72,8 @@ system:
 # Servers that only tests want. Where they can't be installed those tests are skipped, and say so.
 TEST_PACKAGES := postgresql:/usr/lib/postgresql/*/bin/postgres openssh-server:/usr/sbin/sshd \
   cloud-init:/usr/bin/cloud-init \
-	qemu-system-x86:/usr/bin/qemu-system-x86_64 qemu-utils:/usr/bin/qemu-img \
-	genisoimage:/usr/bin/genisoimage
+  qemu-system-x86:/usr/bin/qemu-system-x86_64 qemu-utils:/usr/bin/qemu-img \
+  genisoimage:/usr/bin/genisoimage
 .PHONY: test-servers
 test integration: test-servers
 test-servers:

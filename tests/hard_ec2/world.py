@@ -13,6 +13,7 @@ import random
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from tests.hard_ec2.account import Account
 from tests.hard_ec2.machine import (
@@ -45,6 +46,39 @@ class Lag:
     blink: float = 0.0
 
 
+class Boots(Protocol):
+    """What really boots for the machines of the world.
+
+    Both are called inside the world's lock and return at once.
+    """
+
+    def launch(self, machines: Sequence[Machine]) -> None:
+        """The machines of one call, in the order of their launch indexes, are to boot."""
+
+    def end(self, machine: Machine) -> None:
+        """The machine is to end. Called once for each."""
+
+    def console(self, machine: Machine) -> str:
+        """What the machine said so far."""
+
+    def dead(self) -> Sequence[str]:
+        """Ids of machines that ended by themselves, as far as is known now."""
+
+
+class NoBoots:
+    """Machines that exist only here."""
+
+    def launch(self, machines: Sequence[Machine]) -> None: ...
+
+    def end(self, machine: Machine) -> None: ...
+
+    def console(self, machine: Machine) -> str:
+        return machine.console
+
+    def dead(self) -> Sequence[str]:
+        return ()
+
+
 @dataclass
 class _Launch:
     fingerprint: tuple[tuple[str, str], ...]
@@ -54,9 +88,8 @@ class _Launch:
 class World:
     """The machines of one account. Every method may raise ApiError; safe for threads.
 
-    ``on_start`` and ``on_end`` are told of each machine, inside the world's lock: they must
-    return at once. ``honours_tokens`` off shows what repeats do without idempotency;
-    ``refuses_ended_tokens`` answers a token whose machines are gone with
+    ``boots`` makes real machines of them. ``honours_tokens`` off shows what repeats do
+    without idempotency; ``refuses_ended_tokens`` answers a token whose machines are gone with
     IdempotentInstanceTerminated, which EC2's documentation names, too.
     """
 
@@ -68,8 +101,7 @@ class World:
         self.gone_listed_for = 3600.0
         self.honours_tokens = True
         self.refuses_ended_tokens = False
-        self.on_start: Callable[[Machine], None] = lambda machine: None
-        self.on_end: Callable[[Machine], None] = lambda machine: None
+        self.boots: Boots = NoBoots()
         self.listings = 0
         self.lock = threading.RLock()
         self._clock = clock
@@ -181,7 +213,7 @@ class World:
             )
             self._machines[machine.cloud_id] = machine
             machines.append(machine)
-            self.on_start(machine)
+        self.boots.launch(machines)
         return machines
 
     # ---------------------------------------------------------------- DescribeInstances
@@ -218,6 +250,8 @@ class World:
                 f"The maximum number of filter values specified on a single call is {FILTER_VALUES}"
             )
             raise ApiError("FilterLimitExceeded", what)
+        for cloud_id in self.boots.dead():
+            self.vanish(cloud_id, "Client.InstanceInitiatedShutdown")
         self.listings += 1
         moment = self._moment_shown()
         known = self._known(asked, moment) if asked else self._machines.values()
@@ -304,7 +338,8 @@ class World:
         with self.lock:
             moment = Moment(self._clock(), self.listings + 1)
             [machine] = self._known([query.text("InstanceId")], moment)
-            said = base64.b64encode(machine.console.encode()).decode() if machine.console else None
+        text = self.boots.console(machine)
+        said = base64.b64encode(text.encode()).decode() if text else None
         return {
             "instanceId": machine.cloud_id,
             "timestamp": timestamp(self._clock()),
@@ -316,7 +351,7 @@ class World:
     def _end(self, machine: Machine, reason: tuple[str, str]) -> None:
         machine.ended, machine.reason = Moment(self._clock(), self.listings), reason
         self.account.take_room(-1, machine.instance_type, machine.zone)
-        self.on_end(machine)
+        self.boots.end(machine)
 
     def _reservations(
         self, shown: Sequence[tuple[Machine, tuple[int, str]]]

@@ -26,7 +26,7 @@ from coordinator.clouds.process_table import RunningProcess, inner_pid
 from coordinator.errors import ConfigProblem, NotFound, Problem, did_you_mean
 
 _KEYS = {"root", "rootfs", "network", "boot_command"}
-_NETWORKS = ("host",)
+_NETWORKS = ("host", "private")
 
 
 class ContainerCloud:
@@ -58,7 +58,8 @@ class ContainerCloud:
     def from_settings(cls, settings: Mapping[str, str], state_dir: Path) -> ContainerCloud:
         """Keys: ``root`` (machines' directories; default: ``state_dir``), ``rootfs`` (the root
         file system: ``/``, the default, or the directory of an unpacked image), ``network``
-        (``host``), ``boot_command`` (JSON list: runs in place of cloud-init).
+        (``host``, the default, or ``private``: see ``container_network``), ``boot_command``
+        (JSON list: runs in place of cloud-init).
         """
         problems = [
             Problem(key=key, what="unknown key", remedy=did_you_mean(key, _KEYS))

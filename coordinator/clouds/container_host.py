@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,9 @@ def missing_here(settings: ContainerSettings) -> Iterator[Problem]:
         what = f"'{settings.root}' is on {kind}, which can't carry machines' disks"
         remedy = "set root to a directory on ext4, xfs, btrfs or tmpfs"
         yield Problem(key="root", what=what, remedy=remedy)
+    if settings.network == "private" and shutil.which("ip") is None:
+        what = "a private network takes the command ip"
+        yield Problem(key="network", what=what, remedy="install the package iproute2")
     rootfs = settings.rootfs
     if not rootfs.is_dir():
         yield Problem(key="rootfs", what=f"'{rootfs}' is no directory")

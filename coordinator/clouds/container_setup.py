@@ -51,19 +51,34 @@ def main() -> None:
     try:
         with open(CONSTRUCTION, encoding="utf-8") as file:
             construction = json.load(file)
-        network = ("net",) if construction["network"] == "private" else ()
-        kernel.leave("mnt", "uts", "ipc", "pid", *network)
+        is_private = construction["network"] == "private"
+        # Two pipes to agree with the machine about its network: it asks, this answers.
+        asked, asking = os.pipe()
+        answered, answering = os.pipe()
+        kernel.leave("mnt", "uts", "ipc", "pid")
         if os.fork() == 0:
-            _become_init(construction)
+            os.close(asked)
+            os.close(answering)
+            _become_init(construction, (asking, answered) if is_private else None)
+        os.close(asking)
+        os.close(answered)
+        if is_private and os.read(asked, 1):
+            # Only who needs it pays for loading it.
+            from coordinator.clouds.container_network import connect
+
+            connect(construction["mark"])
+            os.write(answering, b".")
     except BaseException as problem:
         _say(problem)
     os._exit(0)
 
 
-def _become_init(construction: dict[str, Any]) -> None:
+def _become_init(construction: dict[str, Any], network: tuple[int, int] | None) -> None:
     try:
         os.setsid()
         kernel.make_private()
+        if network:
+            _connect(*network)
         _change_root(construction["rootfs"])
         _kernel_file_systems()
         for place, behind in construction["shown"].items():
@@ -71,7 +86,7 @@ def _become_init(construction: dict[str, Any]) -> None:
         kernel.detach(FORMER_ROOT)
         os.rmdir(FORMER_ROOT)
         kernel.set_hostname(construction["hostname"])
-        kernel.drop_rights(network_is_own=construction["network"] == "private")
+        kernel.drop_rights(network_is_own=network is not None)
         os.chdir("/")
         os.umask(0o022)
         os.execv(PYTHON, [PYTHON, "-I", "-S", INIT, *construction["boot_command"]])
@@ -79,6 +94,17 @@ def _become_init(construction: dict[str, Any]) -> None:
         _say(problem)
     finally:
         os._exit(127)
+
+
+def _connect(asking: int, answered: int) -> None:
+    """Have a network of one's own, with a cable that the parent lays from the host's."""
+    kernel.leave("net")
+    os.write(asking, b".")
+    if not os.read(answered, 1):
+        os._exit(127)  # the parent has said why
+    from coordinator.clouds.container_network import set_up_inside
+
+    set_up_inside()
 
 
 def _change_root(rootfs: str) -> None:

@@ -15,6 +15,7 @@ from coordinator.clouds import container_init
 from coordinator.clouds.base import LaunchRequest
 from coordinator.clouds.container_cloud_config import FILE, cloud_config
 from coordinator.clouds.container_disk import MachineDisk, identity
+from coordinator.clouds.container_network import ADDRESS
 from coordinator.clouds.container_setup import CONSTRUCTION, INIT
 from coordinator.clouds.machine_directory import (
     MachineDirectory,
@@ -55,6 +56,14 @@ class ContainerKind:
     def socket(self, directory: Path, mark: str) -> str:
         return ""
 
+    def addresses(self, directory: MachineDirectory) -> tuple[str, ...]:
+        if self._settings.network == "host":
+            return ("127.0.0.1",)
+        try:
+            return ((directory.path / ADDRESS).read_text(encoding="utf-8"),)
+        except FileNotFoundError:
+            return ()
+
     def prepare(
         self, directory: MachineDirectory, record: MachineRecord, request: LaunchRequest
     ) -> None:
@@ -92,6 +101,7 @@ class ContainerKind:
         construction = {
             "rootfs": str(rootfs),
             "network": self._settings.network,
+            "mark": record.mark,
             "hostname": hostname,
             "shown": shown,
             "boot_command": self._settings.boot_command,

@@ -88,7 +88,7 @@ class LocalMachines:
             time.sleep(0.02)
             alive |= set(self.table.by_mark())
         return [
-            _as_instance(m, state)
+            _as_instance(m, state, self._kind.addresses(self._directory(m.record.node_id)))
             for m in listed
             if (state := _state(m, m.record.mark in alive)) is not None
         ]
@@ -205,7 +205,9 @@ def _state(machine: _Listed, alive: bool) -> MachineState | None:
     return MachineState.PENDING if alive or machine.being_started else None
 
 
-def _as_instance(machine: _Listed, state: MachineState) -> CloudInstance:
+def _as_instance(
+    machine: _Listed, state: MachineState, addresses: tuple[str, ...]
+) -> CloudInstance:
     record = machine.record
     return CloudInstance(
         cloud_id=record.cloud_id,
@@ -214,7 +216,7 @@ def _as_instance(machine: _Listed, state: MachineState) -> CloudInstance:
         launch_id=record.launch_id,
         index=record.index,
         state=state,
-        addresses=("127.0.0.1",),
+        addresses=addresses,
         launched_at=record.launched_at,
         problem="no process left" if state is MachineState.GONE else "",
     )

@@ -38,6 +38,10 @@ class MachineKind(Protocol):
         """Where the machine's supervisord will listen; empty when that is its own affair."""
         ...
 
+    def addresses(self, directory: MachineDirectory) -> tuple[str, ...]:
+        """Where the machine is reached from this host."""
+        ...
+
     def prepare(
         self, directory: MachineDirectory, record: MachineRecord, request: LaunchRequest
     ) -> None:

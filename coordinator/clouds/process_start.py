@@ -37,6 +37,9 @@ class SupervisordKind:
     def socket(self, directory: Path, mark: str) -> str:
         return socket_path(directory, mark)
 
+    def addresses(self, directory: MachineDirectory) -> tuple[str, ...]:
+        return ("127.0.0.1",)
+
     def prepare(
         self, directory: MachineDirectory, record: MachineRecord, request: LaunchRequest
     ) -> None:

@@ -3,16 +3,19 @@
 import json
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
 import uuid
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
 from coordinator.clouds.base import MachineState
 from coordinator.clouds.container import ContainerCloud
+from coordinator.clouds.container_network import interface
 from coordinator.clouds.container_start import installation
 from coordinator.clouds.machine_directory import RECORD
 from coordinator.clouds.process_table import ProcessTable
@@ -309,6 +312,34 @@ def test_a_program_that_is_not_there_is_said(quick):
     done = subprocess.run(command.words, env=command.environment, capture_output=True)
     assert done.returncode == 127
     assert done.stderr == b"no-such-program: not found on the machine\n"
+
+
+# ------------------------------------------------------------------ networks
+
+
+def test_a_private_network_is_a_cable_to_the_host_that_ends_with_the_machine(make_cloud):
+    need("ip")
+    cloud = make_cloud(network="private", **QUICK)
+    cloud.launch(make_request(count=2))
+    first, second = cloud.list_instances(RUN)
+    assert first.addresses != second.addresses
+    [address] = first.addresses
+    with socket.create_server(("0.0.0.0", 0)) as server:
+        server.settimeout(20)
+        source = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"
+        host = str(ip_address(address) - 1)
+        words = ["python3", "-c", source, host, str(server.getsockname()[1])]
+        said(cloud, first, *words)
+        assert server.accept()[1][0] == address
+        cable = interface(first.cloud_id.rpartition(".")[2])
+        assert cable in os.listdir("/sys/class/net")
+        subprocess.run(["ip", "link", "set", cable, "down"], check=True)
+        with pytest.raises(subprocess.CalledProcessError):
+            said(cloud, first, *words)
+    assert "eth0" in said(cloud, second, "ip", "-br", "address")
+    assert said(cloud, second, "ls", "/sys/class/net").split() == ["eth0", "lo"]
+    cloud.terminate([first.cloud_id])
+    eventually(lambda: cable not in os.listdir("/sys/class/net"))
 
 
 # ------------------------------------------------------------------ settings

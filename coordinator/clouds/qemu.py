@@ -115,6 +115,9 @@ class _VirtualMachines:
     def socket(self, directory: Path, mark: str) -> str:
         return ""
 
+    def addresses(self, directory: MachineDirectory) -> tuple[str, ...]:
+        return ("127.0.0.1",)
+
     def prepare(
         self, directory: MachineDirectory, record: MachineRecord, request: LaunchRequest
     ) -> None:

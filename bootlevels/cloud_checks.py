@@ -11,6 +11,7 @@ from typing import Any
 
 from bootlevels.attributes import Attributes, MalformedReference, Unresolved
 from bootlevels.plan import LaunchPlan
+from coordinator.clouds.agent_settings import split_settings, with_our_keys
 from coordinator.errors import ConfigProblem, CredentialsRejected, EpuError, Problem
 from coordinator.plugins import find_plugin
 
@@ -48,7 +49,8 @@ def _problems_of(
         plan=plan, run={"run_name": plan.name}, outputs={}, environment=environment
     )
     try:
-        settings = {k: attributes.declared(v) for k, v in plan.clouds[cloud].items()}
+        given = {k: attributes.declared(v) for k, v in plan.clouds[cloud].items()}
+        settings, _ = split_settings(given, key)
         name = settings.pop("driver")
         driver = find_plugin("epu.clouds", name, f"{key}.driver").from_settings(
             settings, directory / cloud
@@ -57,7 +59,8 @@ def _problems_of(
     except (Unresolved, MalformedReference) as problem:
         return [Problem(key=key, what=str(problem))]
     except ConfigProblem as wrong:
-        return [replace(problem, key=problem.key or key) for problem in wrong.problems]
+        found_wrong = with_our_keys(wrong).problems
+        return [replace(problem, key=problem.key or key) for problem in found_wrong]
     except CredentialsRejected as problem:
         what = f"the cloud does not accept the credentials: {problem}"
         return [Problem(key=key, what=what)]

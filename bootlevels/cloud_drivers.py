@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from coordinator.clouds.agent_settings import split_settings
 from coordinator.clouds.base import CloudDriver, CloudInstance
 from coordinator.errors import ConfigProblem, Problem, did_you_mean
 from coordinator.plugins import find_plugin
@@ -44,11 +45,15 @@ class CloudDrivers:
         """The driver of cloud ``name``. Raises ConfigProblem."""
         with self._lock:
             if name not in self._drivers:
-                settings = dict(self._settings(name))
+                settings, _ = split_settings(self._settings(name), f"clouds.{name}")
                 kind = driver_class(name, settings)
                 settings.pop("driver")
                 self._drivers[name] = kind.from_settings(settings, self._directory / name)
             return self._drivers[name]
+
+    def agent_variables(self, name: str) -> dict[str, str]:
+        """How machines of cloud ``name`` come by their agent. Raises ConfigProblem."""
+        return split_settings(self._settings(name), f"clouds.{name}")[1].variables()
 
     def instances(self, name: str, run: str, since: float) -> Sequence[CloudInstance]:
         """What cloud ``name`` lists of ``run``, asked at ``since`` (``time.monotonic``) or later.

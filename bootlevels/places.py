@@ -22,6 +22,7 @@ from bootlevels.staging import agent_is_default
 from bootlevels.transports.exec import ExecTransport
 from bootlevels.transports.local import LocalTransport
 from bootlevels.transports.program import CutShort, Limit, Transport
+from coordinator.clouds.agent_settings import CLOUD_INIT
 from coordinator.clouds.base import CloudDriver
 from coordinator.errors import ConfigProblem
 from userdata_templates.render import TemplateProblem, render
@@ -101,8 +102,10 @@ class Places:
             variables = {k: known.declared(v, service) for k, v in asked.variables.items()}
             if asked.template:
                 form = getattr(
-                    self.machines.clouds.driver(asked.cloud), "user_data_form", "cloud-init"
+                    self.machines.clouds.driver(asked.cloud), "user_data_form", CLOUD_INIT
                 )
+                if form == CLOUD_INIT:
+                    variables = self.machines.clouds.agent_variables(asked.cloud) | variables
                 user_data = render(asked.template, form, variables)
             elif asked.user_data:
                 path = self.file(asked.user_data, service)

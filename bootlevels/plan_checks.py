@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bootlevels.attribute_graph import uses_of
-from bootlevels.attributes import Attributes, MalformedReference, Unresolved
+from bootlevels.attributes import ENVIRONMENT, Attributes, MalformedReference, Unresolved
 from bootlevels.place_checks import place_problems
 from bootlevels.plan import LaunchPlan, ServiceSpec
+from coordinator.clouds.agent_settings import split_settings
 from coordinator.errors import ConfigProblem, Problem, did_you_mean
 from coordinator.plugins import find_plugin
 from coordinator.pool_spec import parse_pool
@@ -48,6 +49,8 @@ def _cloud_problems(plan: LaunchPlan) -> Iterator[Problem]:
             continue
         try:
             find_plugin("epu.clouds", driver, f"clouds.{name}.driver")
+            if not any("${" in text or ENVIRONMENT.match(text) for text in settings.values()):
+                split_settings(settings, f"clouds.{name}")
         except ConfigProblem as found:
             yield from found.problems
 

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from agent.messages import BrokerAccess
 from coordinator.config import CoordinatorConfig, cloud_directory, read_token_key
+from coordinator.errors import ConfigProblem
 
 if TYPE_CHECKING:
     from coordinator.controller.keeper import Keeper
     from coordinator.provisioner.cloud_calls import InParallel
+    from coordinator.provisioner.cloud_process import CloudProcess
     from coordinator.provisioner.provisioner import Provisioner
     from coordinator.registrar.enrolment import Registrar
     from coordinator.sensors.aggregator import Aggregator, Publisher
@@ -98,28 +100,53 @@ def build_keeper(
     )
 
 
+def open_cloud(config: CoordinatorConfig, name: str) -> tuple[CloudProcess, dict[str, str]]:
+    """A cloud's driver, and how its machines come by their agent, for the templates.
+
+    Raises ConfigProblem, RetryLater.
+    """
+    from coordinator.clouds.agent_settings import (
+        CLOUD_INIT,
+        check_form,
+        split_settings,
+        with_our_keys,
+    )
+    from coordinator.provisioner.cloud_process import CloudProcess
+
+    settings, key = config.clouds[name], f"clouds.{name}"
+    theirs, agents = split_settings(settings, key)
+    try:
+        cloud = CloudProcess(name, theirs, cloud_directory(config.state_dir, name))
+    except ConfigProblem as problem:
+        raise with_our_keys(problem) from None
+    check_form(settings, cloud.user_data_form, key)
+    return cloud, agents.variables() if cloud.user_data_form == CLOUD_INIT else {}
+
+
 def build_provisioner(
     config: CoordinatorConfig, access: BrokerAccess, call: Call, in_parallel: InParallel
 ) -> Provisioner:
     """The provisioner process: instance records, and one process per cloud's driver."""
     from agent.wire import to_wire
     from coordinator.events import EventLog
-    from coordinator.provisioner.cloud_process import CloudProcess
     from coordinator.provisioner.launcher import Launcher
     from coordinator.provisioner.provisioner import Provisioner
     from coordinator.store.session import open_store
     from userdata_templates.render import render
 
     enrol_only = replace(access, accounts={"enrol": access.accounts["enrol"]}, management_url=None)
-    launcher = Launcher(config.run, read_token_key(config), to_wire(enrol_only), render)
+    opened = {name: open_cloud(config, name) for name in config.clouds}
+    launcher = Launcher(
+        config.run,
+        read_token_key(config),
+        to_wire(enrol_only),
+        render,
+        {name: agents for name, (_, agents) in opened.items()},
+    )
     store = open_store(config.store_path("provisioner"))
-    clouds = {
-        name: CloudProcess(name, settings, cloud_directory(config.state_dir, name))
-        for name, settings in config.clouds.items()
-    }
     return Provisioner(
         store,
-        clouds,
+        {name: cloud for name, (cloud, _) in opened.items()},
         EventLog(store, "provisioner", config.run, time.time),
         config,
         launcher,

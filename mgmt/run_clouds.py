@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from coordinator.clouds.agent_settings import driver_settings
 from coordinator.clouds.base import CloudDriver, MachineState
 from coordinator.config import cloud_directory
 from coordinator.errors import EpuError
@@ -68,7 +69,7 @@ def end_machines(
 
 def open_driver(name: str, settings: Mapping[str, str], state_dir: Path) -> CloudDriver:
     """The driver of one cloud as the coordinator would make it. Raises ConfigProblem."""
-    own = dict(settings)
+    own = driver_settings(settings)
     driver_class = find_plugin("epu.clouds", own.pop("driver", ""), f"clouds.{name}.driver")
     driver: CloudDriver = driver_class.from_settings(own, cloud_directory(state_dir, name))
     return driver

@@ -19,13 +19,14 @@ from coordinator.events import EventLog
 from coordinator.provisioner.history import announce
 from coordinator.provisioner.launcher import (
     Answer,
+    CannotRepeat,
     Launcher,
     Outcome,
     after_call,
     before_call,
     call_launch,
     not_callable,
-    prepared,
+    put_off,
 )
 from coordinator.provisioner.lifecycle import REQUESTED, Change, Record, note
 from coordinator.provisioner.reconcile import Listing
@@ -141,12 +142,14 @@ class CloudCalls:
         if launch is None or not records:
             return
         now = self._tools.clock()
-        launch = prepared(launch, records, now)
+        form = getattr(self.driver, "user_data_form", "agent-config")
         try:
-            form = getattr(self.driver, "user_data_form", "agent-config")
-            request = self._tools.launcher.request(launch, form)
+            launch, request = self._tools.launcher.repeatable(launch, records, form, now)
         except LaunchRefused as problem:
             self._tools.commit(not_callable(records, str(problem), now))
+            return
+        except CannotRepeat as problem:
+            self._tools.commit(put_off(records, str(problem), now))
             return
         if not store.intend_call(launch, before_call(records, now, self.window), now):
             return

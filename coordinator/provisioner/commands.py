@@ -58,8 +58,8 @@ class NewInstance:
 class Launch:
     """One intended call to a cloud: everything that is needed to build it again exactly.
 
-    ``token_expires_at`` is set at the first call of an ``attempt`` and kept with it;
-    ``called_at`` is the last call.
+    ``token_expires_at`` and ``user_data_digest`` are set at the first call of an ``attempt``
+    and kept with it; ``called_at`` is the last call.
     """
 
     launch_id: str
@@ -72,6 +72,7 @@ class Launch:
     settings: dict[str, str] = field(default_factory=dict)
     attempt: int = 1
     token_expires_at: float | None = None
+    user_data_digest: str = ""
     called_at: float | None = None
 
 

@@ -2,21 +2,26 @@
 
 The request of a launch is built anew from the store for every repeat and is the same each
 time (token expiry, attempt and variables are stored), because clouds refuse a known token
-with other parameters.
+with other parameters. What else goes into it, templates and the clouds' settings, may change
+between two calls, with an upgrade or a new configuration: the digest of the first call's
+user-data is stored too, and tells.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from types import MappingProxyType
 from typing import Any
 
 from coordinator.clouds.base import CloudDriver, LaunchRequest
 from coordinator.enrolment_token import mint
 from coordinator.errors import (
     CredentialsRejected,
+    EpuError,
     InsufficientCapacity,
     LaunchRefused,
     RetryLater,
@@ -32,7 +37,7 @@ from coordinator.provisioner.lifecycle import (
     move,
     note,
 )
-from coordinator.provisioner.steps import back_off
+from coordinator.provisioner.steps import LONGEST_BACK_OFF, back_off
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +49,10 @@ RETRY_FIRST = 1.0
 UNSEEN_FIRST = 5.0
 
 Render = Callable[[str, str, Mapping[str, Any]], str]
+
+
+class CannotRepeat(EpuError):
+    """A launch whose first call may have succeeded can't be asked for in the same words."""
 
 
 class Outcome(str, Enum):
@@ -69,16 +78,23 @@ class Launcher:
 
     ``enrol_access``: wire form of the BrokerAccess whose only account is ``enrol``; with the
     short-lived token it is all that user-data holds. ``render``: see
-    ``userdata_templates.render``.
+    ``userdata_templates.render``. ``agents``: cloud → variables that say how its machines
+    come by their agent; a pool's own go before them.
     """
 
     def __init__(
-        self, run: str, token_key: bytes, enrol_access: Mapping[str, Any], render: Render
+        self,
+        run: str,
+        token_key: bytes,
+        enrol_access: Mapping[str, Any],
+        render: Render,
+        agents: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
     ) -> None:
         self._run = run
         self._key = token_key
         self._access = dict(enrol_access)
         self._render = render
+        self._agents = agents
 
     def request(self, launch: Launch, form: str) -> LaunchRequest:
         """The request of ``launch`` for a cloud that wants user-data in ``form``.
@@ -89,6 +105,7 @@ class Launcher:
             raise ValueError(f"launch {launch.launch_id} was not prepared")
         token = mint(self._key, self._run, launch.launch_id, launch.token_expires_at)
         variables = {
+            **self._agents.get(launch.cloud, {}),
             **launch.variables,
             "run": self._run,
             "pool": launch.pool,
@@ -110,6 +127,28 @@ class Launcher:
             attempt=launch.attempt,
             settings=dict(launch.settings),
         )
+
+    def repeatable(
+        self, launch: Launch, records: Sequence[Record], form: str, now: float
+    ) -> tuple[Launch, LaunchRequest]:
+        """``launch`` as it is to be called at ``now``, and its request: as it was before, if
+        it was made before.
+
+        Raises CannotRepeat when it would be another, and LaunchRefused as ``request``.
+        """
+        launch = prepared(launch, records, now)
+        request = self.request(launch, form)
+        digest = hashlib.sha256(request.user_data.encode()).hexdigest()
+        if launch.user_data_digest not in ("", digest):
+            if not nothing_was_made(records):
+                raise CannotRepeat(
+                    "templates or settings changed since its first call, which may have "
+                    "made a machine: waiting for that one"
+                )
+            launch = next_attempt(launch, records, now)
+            request = self.request(launch, form)
+            digest = hashlib.sha256(request.user_data.encode()).hexdigest()
+        return replace(launch, user_data_digest=digest), request
 
 
 def call_launch(driver: CloudDriver, request: LaunchRequest) -> Answer:
@@ -137,18 +176,35 @@ def prepared(launch: Launch, records: Sequence[Record], now: float) -> Launch:
     A new attempt, with a new token, begins only when the last answer proved that nothing
     was made and the old token would not outlive the boot.
     """
-    longest = max((r.launch_timeout + r.boot_timeout for r in records), default=600.0)
-    expiry = float(int(now + longest + TOKEN_SLACK))
     if launch.token_expires_at is None:
-        return replace(launch, token_expires_at=expiry, called_at=now)
-    nothing_made = bool(records) and all(
+        return replace(launch, token_expires_at=_expiry(records, now), called_at=now)
+    boot = max((record.boot_timeout for record in records), default=0.0)
+    if nothing_was_made(records) and launch.token_expires_at < now + boot:
+        return next_attempt(launch, records, now)
+    return replace(launch, called_at=now)
+
+
+def next_attempt(launch: Launch, records: Sequence[Record], now: float) -> Launch:
+    """The same launch with another token of ours and of the cloud's."""
+    return replace(
+        launch,
+        attempt=launch.attempt + 1,
+        token_expires_at=_expiry(records, now),
+        user_data_digest="",
+        called_at=now,
+    )
+
+
+def nothing_was_made(records: Sequence[Record]) -> bool:
+    """Whether the last answer proved that no machine of this launch was made."""
+    return bool(records) and all(
         record.state is LAUNCHING and record.retryable for record in records
     )
-    boot = max((record.boot_timeout for record in records), default=0.0)
-    if nothing_made and launch.token_expires_at < now + boot:
-        again = launch.attempt + 1
-        return replace(launch, attempt=again, token_expires_at=expiry, called_at=now)
-    return replace(launch, called_at=now)
+
+
+def _expiry(records: Sequence[Record], now: float) -> float:
+    longest = max((r.launch_timeout + r.boot_timeout for r in records), default=600.0)
+    return float(int(now + longest + TOKEN_SLACK))
 
 
 def before_call(records: Sequence[Record], now: float, window: float) -> list[Change]:
@@ -217,6 +273,15 @@ def not_callable(records: Sequence[Record], reason: str, now: float) -> list[Cha
         move(record, LAUNCH_FAILED if record.state is REQUESTED else TERMINATING, now, reason)
         for record in records
         if record.state in (REQUESTED, LAUNCHING)
+    ]
+
+
+def put_off(records: Sequence[Record], reason: str, now: float) -> list[Change]:
+    """No call now: what an earlier one made will be listed, or ``launch_timeout`` passes."""
+    return [
+        change
+        for record in records
+        if (change := note(record, next_attempt_at=now + LONGEST_BACK_OFF, reason=reason))
     ]
 
 

@@ -190,6 +190,7 @@ class Records:
                 .values(
                     attempt=launch.attempt,
                     token_expires_at=launch.token_expires_at,
+                    user_data_digest=launch.user_data_digest,
                     called_at=launch.called_at,
                 )
             )

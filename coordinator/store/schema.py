@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 #: The newest migration. A store at this revision is opened without loading Alembic.
-HEAD = "0002"
+HEAD = "0003"
 
 metadata = MetaData()
 
@@ -82,6 +82,7 @@ launches = Table(
     Column("count", Integer, nullable=False),
     Column("attempt", Integer, nullable=False, default=1),
     Column("token_expires_at", Float),
+    Column("user_data_digest", String(64), nullable=False, default="", server_default=""),
     Column("template", String(128), nullable=False, default=""),
     Column("variables", JSON, nullable=False, default=dict),
     Column("settings", JSON, nullable=False, default=dict),

@@ -206,6 +206,7 @@ def serve(
 
 def cloud_sections(clouds: tuple[str, ...], settings: tuple[str, ...]) -> dict[str, dict[str, str]]:
     """``here=process`` and ``here.root=/x`` as ``{"here": {"driver": …, "root": …}}``."""
+    from coordinator.clouds.agent_settings import split_settings
     from coordinator.errors import did_you_mean
     from coordinator.plugins import find_plugin
 
@@ -225,6 +226,8 @@ def cloud_sections(clouds: tuple[str, ...], settings: tuple[str, ...]) -> dict[s
             hint = did_you_mean(name, sections)
             raise click.UsageError(f"--cloud-setting {key}: no cloud '{name}'; {hint}")
         sections[name][setting] = value
+    for name, section in sections.items():
+        split_settings(section, f"--cloud-setting {name}")
     return sections
 
 

@@ -51,6 +51,7 @@ class World:
         self.witness: dict[str, Any] | None = None
         self.asked: list[tuple[str, str]] = []
         self.render: Callable[..., str] = render
+        self.cloud_agents: dict[str, dict[str, str]] = {}
         self.part = self.new_provisioner()
         self.numbers = 0
 
@@ -63,7 +64,7 @@ class World:
             self.clouds,
             EventLog(self.engine, "provisioner", "run", self.clock),
             config,
-            Launcher("run", b"key", access, lambda *given: self.render(*given)),
+            Launcher("run", b"key", access, lambda *given: self.render(*given), self.cloud_agents),
             self.call,
             self.clock,
         )

@@ -14,13 +14,8 @@ from pathlib import Path
 
 from coordinator.clouds.base import CloudInstance, ExecCommand, LaunchRequest
 from coordinator.clouds.container_boot_status import LOG, RESULT, STATUS, status_text
-from coordinator.clouds.container_host import missing_here, read_inside
-from coordinator.clouds.container_start import (
-    ContainerKind,
-    ContainerSettings,
-    machine_environment,
-    script,
-)
+from coordinator.clouds.container_host import ContainerSettings, missing_here, read_inside
+from coordinator.clouds.container_start import ContainerKind, machine_environment, script
 from coordinator.clouds.local_machines import LocalMachines, tail
 from coordinator.clouds.process_table import RunningProcess, inner_pid
 from coordinator.errors import ConfigProblem, NotFound, Problem, did_you_mean
@@ -59,7 +54,8 @@ class ContainerCloud:
         """Keys: ``root`` (machines' directories; default: ``state_dir``), ``rootfs`` (the root
         file system: ``/``, the default, or the directory of an unpacked image), ``network``
         (``host``, the default, or ``private``: see ``container_network``), ``boot_command``
-        (JSON list: runs in place of cloud-init).
+        (JSON list: runs in place of cloud-init). Of a pool's machine settings only ``rootfs``
+        means something here; images and types of other clouds are passed over.
         """
         problems = [
             Problem(key=key, what="unknown key", remedy=did_you_mean(key, _KEYS))

@@ -6,11 +6,11 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from coordinator.clouds.container_init import CLOUD_INIT
 from coordinator.clouds.container_setup import PYTHON
-from coordinator.clouds.container_start import ContainerSettings
 from coordinator.errors import Problem
 
 _CAP_SYS_ADMIN = 21
@@ -18,6 +18,16 @@ _CAP_SYS_ADMIN = 21
 _NO_UPPER = re.compile(r"(overlay|aufs|nfs\d?|cifs|smb3|9p|virtiofs|vfat|exfat|msdos|fuse.*)\Z")
 #: Bytes that are read of one file of a machine.
 _MOST = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerSettings:
+    """How machines of one cloud are made; see ``ContainerCloud.from_settings``."""
+
+    root: Path
+    rootfs: Path = Path("/")
+    network: str = "host"
+    boot_command: tuple[str, ...] = ()
 
 
 def missing_here(settings: ContainerSettings) -> Iterator[Problem]:
@@ -33,6 +43,11 @@ def missing_here(settings: ContainerSettings) -> Iterator[Problem]:
     if settings.network == "private" and shutil.which("ip") is None:
         what = "a private network takes the command ip"
         yield Problem(key="network", what=what, remedy="install the package iproute2")
+    yield from missing_in(settings)
+
+
+def missing_in(settings: ContainerSettings) -> Iterator[Problem]:
+    """Why machines can't be made of that root file system."""
     rootfs = settings.rootfs
     if not rootfs.is_dir():
         yield Problem(key="rootfs", what=f"'{rootfs}' is no directory")

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from coordinator.clouds import container_init
 from coordinator.clouds.base import LaunchRequest
 from coordinator.clouds.container_cloud_config import FILE, cloud_config
 from coordinator.clouds.container_disk import MachineDisk, identity
+from coordinator.clouds.container_host import ContainerSettings, missing_in
 from coordinator.clouds.container_network import ADDRESS
 from coordinator.clouds.container_setup import CONSTRUCTION, INIT
 from coordinator.clouds.machine_directory import (
@@ -33,16 +34,6 @@ _ROOMS = ("agent", "bootlevels", "coordinator", "mgmt", "userdata_templates")
 #: Where images have this system, and user-data looks for it.
 _BAKED_IN = "/opt/epu"
 _LABEL_LENGTH = 63
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContainerSettings:
-    """How machines of one cloud are made; see ``ContainerCloud.from_settings``."""
-
-    root: Path
-    rootfs: Path = Path("/")
-    network: str = "host"
-    boot_command: tuple[str, ...] = ()
 
 
 class ContainerKind:
@@ -67,7 +58,7 @@ class ContainerKind:
     def prepare(
         self, directory: MachineDirectory, record: MachineRecord, request: LaunchRequest
     ) -> None:
-        rootfs = self._settings.rootfs
+        rootfs = self._rootfs(request)
         hostname = hostname_of(record.node_id)
         disk = MachineDisk(directory.path, rootfs)
         seed = seed_files(
@@ -107,6 +98,16 @@ class ContainerKind:
             "boot_command": self._settings.boot_command,
         }
         write_atomically(directory.path / CONSTRUCTION, json.dumps(construction))
+
+    def _rootfs(self, request: LaunchRequest) -> Path:
+        chosen = request.settings.get("rootfs")
+        if not chosen:
+            return self._settings.rootfs
+        rootfs = Path(os.path.abspath(os.path.expanduser(chosen)))
+        problems = list(missing_in(replace(self._settings, rootfs=rootfs)))
+        if problems:
+            raise LaunchRefused("; ".join(str(problem) for problem in problems))
+        return rootfs
 
     def command(self, directory: MachineDirectory, record: MachineRecord) -> Sequence[str]:
         return script("container_setup")

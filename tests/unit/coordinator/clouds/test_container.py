@@ -419,8 +419,10 @@ def test_an_unpacked_image_is_a_root_file_system_too(make_cloud, tmp_path):
     )  # fmt: skip
     show = "import os; print(sorted(os.listdir('/')), os.listdir('/var/lib/cloud'), flush=True)"
     words = json.dumps(["/usr/bin/python3", "-I", "-S", "-c", show])
-    cloud = make_cloud(rootfs=str(image), boot_command=words)
-    machine = booted(cloud)
+    cloud = make_cloud(boot_command=words)
+    with pytest.raises(LaunchRefused, match=f"'{tmp_path}' has no /usr/bin/python3"):
+        cloud.launch(make_request(settings={"rootfs": str(tmp_path)}))
+    machine = booted(cloud, settings={"rootfs": str(image), "type": "m1.small"})
     console = cloud.console_output(machine.cloud_id)
     assert "'etc', 'lib'" in console
     assert "'work'" not in console

@@ -1,4 +1,4 @@
-"""Whole systems: a broker, a coordinator under supervisord, machines of the process cloud.
+"""Whole systems: a broker, a coordinator under supervisord, machines of this host.
 
 What a test judges by is the world: the machines that have processes now, the jobs in the
 done-file. What the coordinator says of itself is compared with that.
@@ -27,9 +27,10 @@ from agent.process_probe import ProcessProbe
 from agent.rpc_client import CallFailed, RpcClient
 from agent.wire import from_wire
 from coordinator.clouds.base import MachineState
-from coordinator.clouds.process import ProcessCloud, kill_machine, machine_processes
+from coordinator.clouds.process import kill_machine, machine_processes
 from coordinator.config import CoordinatorConfig, cloud_directory
 from coordinator.errors import EpuError
+from coordinator.plugins import find_plugin
 from mgmt import serve
 from mgmt.broker import BrokerUnavailable, start_broker, stop_broker
 from mgmt.broker_launch import server_script
@@ -48,6 +49,7 @@ class System:
 
     directory: Path
     run: str
+    driver: str = "process"
     access: BrokerAccess = field(init=False)
     _client: RpcClient | None = None
 
@@ -68,19 +70,20 @@ class System:
         return self.directory / "jobs-done.txt"
 
     @property
-    def cloud(self) -> ProcessCloud:
-        return ProcessCloud.from_settings({}, cloud_directory(self.state_dir, CLOUD))
+    def cloud(self) -> Any:
+        kind = find_plugin("epu.clouds", self.driver)
+        return kind.from_settings({}, cloud_directory(self.state_dir, CLOUD))
 
     # ---------------------------------------------------------------- its life
 
-    def start(self, **settings: Any) -> None:
+    def start(self, cloud: dict[str, str] | None = None, **settings: Any) -> None:
         """A broker of its own, then the coordinator; returns when every service answers."""
         self.start_broker()
         config = CoordinatorConfig(
             run=self.run,
             accounts=str(self.accounts),
             state_dir=str(self.state_dir),
-            clouds={CLOUD: {"driver": "process"}},
+            clouds={CLOUD: {"driver": self.driver, **(cloud or {})}},
             blindness_grace=2.0,
             **settings,
         )

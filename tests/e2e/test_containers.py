@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -44,7 +45,7 @@ def test_a_pool_of_containers_is_booted_by_cloud_init_replaced_and_sent_away(
     contained: Any, figure: Figure
 ) -> None:
     began = time.time()
-    with contained.pool("boxes", 2, boot_timeout=120) as pool:
+    with contained.pool("boxes", 2) as pool:
         nodes = pool.wait_whole(2, timeout=110)
         figure("two containers: pool added to both ready", time.time() - began)
         for node in nodes:
@@ -70,7 +71,5 @@ def test_a_pool_of_containers_is_booted_by_cloud_init_replaced_and_sent_away(
 
 
 def marks_of(directory: Path) -> str:
-    import json
-
     mark: str = json.loads((directory / RECORD).read_text())["mark"]
     return mark

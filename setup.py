@@ -54,6 +54,7 @@ setup(
         "boto3>=1.40,<2",
         "fabric>=3.2,<4",
         "paramiko>=3.4,<6",
+        "packaging>=24",
         "psutil>=7,<8",
         "supervisor>=4.3,<5",
         "SQLAlchemy>=2.0,<2.1",

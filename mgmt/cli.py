@@ -44,6 +44,7 @@ COMMANDS: dict[str, Lazy] = {
     "teardown": Lazy(_SYSTEM, "End a whole system, with a receipt."),
     "broker": Lazy(_SERVICES, "Start, stop or look at a private RabbitMQ node."),
     "serve": Lazy(_SERVICES, "Run the coordinator under supervisord."),
+    "wheelhouse": Lazy("mgmt.wheelhouses.cli", "Wheels for machines that have no index."),
     "image": Lazy("mgmt.images.cli", "Build images for machines of the cloud qemu."),
     "shell": Lazy(_SYSTEM, "Python with the services of a run at hand."),
     "demo": Lazy("mgmt.demo.cli", "A whole life of the sample plan on this machine, proven."),

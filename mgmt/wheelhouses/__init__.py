@@ -1,0 +1,1 @@
+"""``epu wheelhouse``: wheels of this installation, for machines that have no index."""

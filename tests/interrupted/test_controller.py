@@ -1,202 +1,20 @@
-"""Controller, provisioner and sensors in one process, with every fault between them.
+"""The controller under every fault between it, the provisioner and the sensors.
 
-The controller is the real ``Keeper`` over a real store, the provisioner the real one over a
-cloud whose listing lags, the sensors' memory is the real one; only the wire between them is
-ours, so that it can lose a request, lose an answer, or die in between. What is judged is the
-world: how many machines run, and how many were ever made.
+What is judged is the world (``tests.interrupted.system``): how many machines run, and how
+many were ever made.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.messages import CommandBatch, Heartbeat, ReadyReport
-from agent.rpc_client import CallTimeout, RemoteError, UnknownService
-from agent.wire import from_wire, to_wire
-from coordinator.clouds.in_memory import InMemoryCloud, InMemorySettings
-from coordinator.config import CoordinatorConfig
-from coordinator.controller.keeper import Keeper
-from coordinator.controller.records import PoolRecords
 from coordinator.engines.base import Decision
 from coordinator.engines.n_preserving import NPreserving
-from coordinator.errors import ConfigProblem, EpuError, NotFound
-from coordinator.events import EventLog
-from coordinator.provisioner.launcher import Launcher
-from coordinator.provisioner.provisioner import Provisioner
-from coordinator.sensors.history import Observations
-from coordinator.store.session import open_store
-from userdata_templates.render import render
-
-POOL = "pool"
-BOOT_TIME = 3.0
-SECTION = {
-    "programs": {"worker": {"command": ["work"]}},
-    "heartbeat_interval": 1,
-    "engine": {"type": "n_preserving", "preserve_n": 2},
-    "health": {"missing_timeout": 10, "really_missing_timeout": 5},
-}
-
-
-class Crash(BaseException):
-    """kill -9 of the controller."""
-
-
-class World:
-    """``fault(service, method)`` is asked around each call: None, "before", "after", "crash"."""
-
-    def __init__(self, directory: Path, lag: float = 5.0) -> None:
-        self.now = 1_000_000.0
-        self.directory = directory
-        self.cloud = InMemoryCloud(InMemorySettings(lag=lag), lambda: self.now)
-        self.observations = Observations(2.0, grace=4.0)
-        self.fault: Callable[[str, str], str | None] = lambda service, method: None
-        self.numbers = itertools.count(1)
-        self.beats: dict[str, int] = {}
-        self.silent: set[str] = set()
-        self.launched_at: dict[str, float] = {}
-        self.config = CoordinatorConfig(
-            run="run", accounts="", state_dir=str(directory), clouds={"here": {}}
-        )
-        self.provisioner = self._provisioner()
-        self.keeper = self.new_keeper()
-
-    def _provisioner(self) -> Provisioner:
-        store = open_store(self.directory / "provisioner.db")
-        access = {"host": "127.0.0.1", "port": 1, "vhost": "v", "accounts": {}}
-        return Provisioner(
-            store,
-            {"here": self.cloud},
-            EventLog(store, "provisioner", "run", lambda: self.now),
-            self.config,
-            Launcher("run", b"key", access, render),
-            self.call,
-            lambda: self.now,
-        )
-
-    def new_keeper(self) -> Keeper:
-        """What a restarted controller is: its store, and nothing else."""
-        store = open_store(self.directory / "controller.db")
-        return Keeper(
-            self.config,
-            PoolRecords(store),
-            EventLog(store, "controller", "run", lambda: self.now),
-            self.call,
-            lambda: self.now,
-            lambda prefix: f"{prefix}-{next(self.numbers):04d}",
-            lambda work: work(),
-        )
-
-    def call(self, service: str, method: str, *args: Any, timeout: float | None = None) -> Any:
-        fault = self.fault(service, method)
-        if fault == "before":
-            raise CallTimeout(f"{service}.{method}: the request was lost")
-        if fault == "crash":
-            raise Crash
-        answer = json.loads(
-            json.dumps(self._answer(service, method, *json.loads(json.dumps(args))))
-        )
-        if fault == "after":
-            raise CallTimeout(f"{service}.{method}: the answer was lost")
-        if fault == "crash after":
-            raise Crash
-        return answer
-
-    def _answer(self, service: str, method: str, *args: Any) -> Any:
-        try:
-            if service == "provisioner":
-                given = (from_wire(CommandBatch, args[0]),) if method == "apply" else args
-                return to_wire(getattr(self.provisioner, method)(*given))
-            if service == "sensors" and method == "reports":
-                return {p: to_wire(self.observations.report(p, (), self.now)) for p in args[0]}
-            if service == "sensors" and method == "witness":
-                found = {node: self.observations.signs(node, self.now) for node in args[0]}
-                return {
-                    "blind": self.observations.blind(self.now),
-                    "observing_age": self.observations.observing_age(self.now),
-                    "nodes": to_wire({node: one for node, one in found.items() if one}),
-                }
-        except EpuError as problem:
-            raise RemoteError(type(problem).__name__, str(problem)) from None
-        raise UnknownService(service)
-
-    # ------------------------------------------------------------ time
-
-    def step(self) -> None:
-        """One second of everybody's life."""
-        self.now += 1.0
-        self.observations.loopback(self.now)
-        for node_id in self.alive():
-            self._agent(node_id)
-        for cloud in self.provisioner.due():
-            self.provisioner.reconcile(cloud)
-        self.provisioner.drain_step()
-        self.keeper.cycle()
-
-    def _agent(self, node_id: str) -> None:
-        """A machine's agent: reports ready after its boot time, then beats."""
-        if node_id in self.silent:
-            return
-        born = self.launched_at.setdefault(node_id, self.now)
-        if self.now - born < BOOT_TIME:
-            return
-        if node_id not in self.beats:
-            launch_id, _, index = node_id.rpartition("-")
-            try:
-                self.provisioner.node_for_enrolment(launch_id, int(index))
-            except NotFound:
-                return
-            self.provisioner.node_enrolled(node_id, [])
-            self.provisioner.node_ready(ReadyReport(node_id=node_id, ok=True))
-        self.beats[node_id] = self.beats.get(node_id, 0) + 1
-        beat = Heartbeat(
-            node_id=node_id,
-            pool=POOL,
-            boot_id="b",
-            sequence=self.beats[node_id],
-            sent_at=0.0,
-            ready=True,
-        )
-        self.observations.heard(beat, self.now)
-
-    def live(self, seconds: int) -> None:
-        for _ in range(seconds):
-            self.step()
-
-    def live_until(self, condition: Callable[[], bool], seconds: int = 120) -> None:
-        for _ in range(seconds):
-            if condition():
-                return
-            self.step()
-        raise AssertionError(f"not within {seconds} s: {self.status()}, alive {self.alive()}")
-
-    # ------------------------------------------------------------ what is there
-
-    def alive(self) -> list[str]:
-        return [f"{one.request.launch_id}-{one.index}" for one in self.cloud.machines]
-
-    def made(self) -> int:
-        """Machines ever started."""
-        return len(self.cloud.history)
-
-    def kill(self, node_id: str) -> None:
-        found = [
-            one.cloud_id
-            for one in self.cloud.machines
-            if f"{one.request.launch_id}-{one.index}" == node_id
-        ]
-        self.cloud.vanish(found[0])
-
-    def status(self) -> dict[str, Any]:
-        return self.keeper.pool(POOL)
-
-    def stable(self) -> bool:
-        return self.status()["state"] == "STABLE"
+from coordinator.errors import ConfigProblem, NotFound
+from tests.interrupted.system import POOL, SECTION, Crash, World
 
 
 @pytest.fixture

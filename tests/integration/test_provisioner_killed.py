@@ -1,0 +1,245 @@
+"""The provisioner killed at random while it launches and terminates; the real process.
+
+Its controller is the real ``Keeper`` in this process, its cloud outlives it in a file, its
+agents are simulated by calls over the broker. In the end machines = records = wanted, and
+no machine was ever made twice.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.messages import (
+    BrokerAccess,
+    CommandBatch,
+    Heartbeat,
+    LaunchInstances,
+    ReadyReport,
+)
+from agent.rpc_client import CallFailed, RpcClient, UnknownService
+from agent.wire import to_wire
+from coordinator.config import CoordinatorConfig, write_config
+from coordinator.controller.keeper import Keeper
+from coordinator.controller.records import PoolRecords
+from coordinator.events import EventLog
+from coordinator.sensors.history import Observations
+from coordinator.store.session import open_store
+from coordinator.testing import eventually
+from tests.shelf_cloud import ShelfCloud
+
+pytestmark = pytest.mark.integration
+
+POOL = "shelf"
+BOOT_TIME = 0.5
+SECTION = {
+    "programs": {"worker": {"command": ["work"]}},
+    "heartbeat_interval": 5,
+    "drain_timeout": 1,
+    "engine": {"type": "n_preserving", "preserve_n": 0},
+}
+
+
+class System:
+    """``step`` is a moment of the controller's and every agent's life."""
+
+    def __init__(self, access: BrokerAccess, directory: Path, **settings: str) -> None:
+        accounts = directory / "accounts.json"
+        accounts.touch(mode=0o600)
+        accounts.write_text(json.dumps(to_wire(access)))
+        shelf = {"file": str(directory / "shelf.db"), **settings}
+        self.config = CoordinatorConfig(
+            run=f"run-{uuid.uuid4().hex[:6]}",
+            accounts=str(accounts),
+            state_dir=str(directory / "coordinator"),
+            clouds={"shelf": {"driver": "tests.shelf_cloud:ShelfCloud", **shelf}},
+            listing_interval=1.0,
+        )
+        self.file = write_config(self.config)
+        self.cloud = ShelfCloud(shelf)
+        self.client = RpcClient(access.amqp_url("coordinator"), timeout=5.0)
+        self.observations = Observations(2.0, grace=0.0)
+        self.accepted: set[str] = set()
+        self.beats = 0
+        self.log = (directory / "provisioner.log").open("ab")
+        self.processes: list[subprocess.Popen[bytes]] = []
+        store = open_store(self.config.store_path("controller"))
+        self.keeper = Keeper(
+            self.config,
+            PoolRecords(store),
+            EventLog(store, "controller", self.config.run, time.time),
+            self.call,
+            time.time,
+            lambda prefix: f"{prefix}-{uuid.uuid4().hex[:10]}",
+            lambda work: None,
+        )
+
+    def start(self) -> None:
+        words = [sys.executable, "-m", "coordinator.provisioner.service", "--config"]
+        self.processes.append(subprocess.Popen([*words, str(self.file)], stderr=self.log))
+
+    def kill(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait(10)
+        self.processes.clear()
+
+    def close(self) -> None:
+        self.kill()
+        self.client.close()
+        self.log.close()
+
+    def call(self, service: str, method: str, *args: Any, timeout: float | None = None) -> Any:
+        if service == "sensors" and method == "reports":
+            now = time.time()
+            return {pool: to_wire(self.observations.report(pool, (), now)) for pool in args[0]}
+        if service != "provisioner":
+            raise UnknownService(service)
+        return self.client.call(service, method, *args)
+
+    def step(self) -> None:
+        now = time.time()
+        self.observations.loopback(now)
+        self.beats += 1
+        for node_id, age in self.cloud.ages().items():
+            if age < BOOT_TIME:
+                continue
+            if node_id not in self.accepted:
+                self._report(node_id)
+            beat = Heartbeat(
+                node_id=node_id,
+                pool=POOL,
+                boot_id="b",
+                sequence=self.beats,
+                sent_at=now,
+                ready=True,
+            )
+            self.observations.heard(beat, now)
+        self.keeper.cycle()
+
+    def _report(self, node_id: str) -> None:
+        try:
+            self.client.call("provisioner", "node_enrolled", node_id, [])
+            report = to_wire(ReadyReport(node_id=node_id, ok=True))
+            if self.client.call("provisioner", "node_ready", report)["accepted"]:
+                self.accepted.add(node_id)
+        except CallFailed:
+            return  # it is down; an agent repeats itself
+
+    def live(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.step()
+
+    def is_settled(self, wanted: int) -> bool:
+        self.step()
+        status = self.keeper.pool(POOL)
+        records = sorted(one["node_id"] for one in status["instances"])
+        running = all(one["state"] == "RUNNING" for one in status["instances"])
+        return running and len(records) == wanted and self.cloud.alive() == records
+
+    def stored(self) -> dict[str, int]:
+        """How many records of each state are in the provisioner's store, read from its file."""
+        store = open_store(self.config.store_path("provisioner"))
+        with store.connect() as connection:
+            sql = "select state, count(*) from instances group by state"
+            found = dict(tuple(row) for row in connection.exec_driver_sql(sql))
+        store.dispose()
+        return found
+
+
+@pytest.fixture
+def make_system(broker: BrokerAccess, tmp_path: Path) -> Iterator[Callable[..., System]]:
+    made: list[System] = []
+
+    def make(**settings: str) -> System:
+        made.append(System(broker, tmp_path, **settings))
+        return made[-1]
+
+    yield make
+    for system in made:
+        system.close()
+
+
+def killed_at_random(system: System, kills: int, machines: int, rng: random.Random) -> None:
+    """The pool's size changes at random and its provisioner dies at random, ``kills`` times."""
+    system.start()
+    system.keeper.add_pool(POOL, SECTION)
+    for number in range(kills):
+        wanted = machines if number % 2 == 0 else rng.randrange(machines // 2)
+        system.keeper.reconfigure(POOL, {"engine.preserve_n": wanted})
+        if number % 5:  # in the thick of its work; else perhaps while it starts
+            eventually(lambda: _status(system), 60, what="the provisioner answers")
+        system.live(rng.uniform(0.1, 2.5))
+        system.kill()
+        system.start()
+    system.keeper.reconfigure(POOL, {"engine.preserve_n": machines})
+    eventually(
+        lambda: system.is_settled(machines),
+        180,
+        what=f"{machines} machines, each with its record",
+    )
+    made = system.cloud.made()
+    assert len(made) == len(set(made)), "an intent became two machines"
+    assert system.stored().get("RUNNING") == machines
+    assert {"TERMINATED", "RUNNING"} >= set(system.stored())
+
+
+def test_a_provisioner_killed_at_random_leaves_as_many_machines_as_wanted(
+    make_system: Callable[..., System],
+) -> None:
+    system = make_system(lag="1", slow="0.3", lose="0.1")
+    killed_at_random(system, kills=4, machines=40, rng=random.Random(4))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("batch_limit", ["100", "7"])
+def test_a_provisioner_killed_fifty_times_leaves_two_hundred_machines(
+    make_system: Callable[..., System], batch_limit: str
+) -> None:
+    system = make_system(lag="2", slow="0.5", lose="0.1", batch_limit=batch_limit)
+    killed_at_random(system, kills=50, machines=200, rng=random.Random(50))
+
+
+def test_pr_4_two_provisioner_processes_make_one_machine_per_index(
+    make_system: Callable[..., System],
+) -> None:
+    """PR-4, concurrently: both serve the same queue and loop over the same store."""
+    system = make_system(lag="1", slow="0.3", lose="0.3")
+    system.start()
+    system.start()
+    eventually(lambda: _status(system), 60, what="a provisioner answers")
+    command = LaunchInstances(
+        command_id="c", launch_id="l", count=20, cloud="shelf", template="worker", reason="r"
+    )
+    outcomes = []
+    for number in range(6):
+        snapshot = system.client.call("provisioner", "instances", POOL)
+        batch = CommandBatch(
+            batch_id=f"b{number // 2}",
+            pool=POOL,
+            based_on=snapshot["version"],
+            epoch=0,
+            launches=(command,),
+        )
+        answer = system.client.call("provisioner", "apply", to_wire(batch), timeout=30)
+        outcomes.append(answer["outcome"])
+    assert outcomes[0] == "applied"
+    eventually(lambda: system.stored() == {"BOOTING": 20}, 60, what="twenty boot")
+    assert system.cloud.made() == sorted(f"l-{index}" for index in range(20))
+
+
+def _status(system: System) -> Any:
+    try:
+        return system.client.call("provisioner", "status")
+    except CallFailed:
+        return None

@@ -269,6 +269,13 @@ class Keeper:
                 del pool.instances[node_id]
         pool.version = snapshot.version
         pool.clouds = snapshot.clouds
+        if pool.epoch is not None and snapshot.epoch > pool.epoch:
+            self._stand_aside(pool, f"epoch {snapshot.epoch} was claimed")
+
+    def _stand_aside(self, pool: _Pool, why: str) -> None:
+        if not pool.superseded:
+            pool.superseded = True
+            self.events.append("superseded", pool=pool.stored.name, reason=why)
 
     def _reports(self) -> dict[str, SensorReport]:
         wanted = {name: pool.queues for name, pool in self._pools.items()}
@@ -302,8 +309,7 @@ class Keeper:
             pool = self._pools.get(name)
             # A batch that an earlier life of ours stored says nothing about this one's claim.
             if answer.outcome == "superseded" and pool and pool.epoch == batch.epoch:
-                pool.superseded = True
-                self.events.append("superseded", pool=name, reason=answer.detail)
+                self._stand_aside(pool, answer.detail)
             elif answer.outcome not in ("applied", "repeated"):
                 log.info("batch %s: %s (%s)", batch.batch_id, answer.outcome, answer.detail)
         self._records.answered(batch.batch_id)

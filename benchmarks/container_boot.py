@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks.boot_tool import Figure
 from coordinator.clouds.container import ContainerCloud
-from coordinator.clouds.process_table import ProcessTable, inner_pid
+from coordinator.clouds.process_table import ProcessTable, is_first_of_its_machine
 from coordinator.testing import eventually, make_request
 
 #: Seconds for the whole without an agent, which takes the rest of the 8 s that a node may take.
@@ -68,7 +68,7 @@ def processor_time(cloud_id: str) -> float:
     Unlike the others this figure is about the same on a busy host.
     """
     mark = cloud_id.rpartition(".")[2]
-    [pid] = [p.pid for p in ProcessTable().of([mark]) if inner_pid(p.pid) == 1]
+    [pid] = [p.pid for p in ProcessTable().of([mark]) if is_first_of_its_machine(p.pid)]
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(int(ticks) for ticks in fields[11:15]) / os.sysconf("SC_CLK_TCK")
 

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from coordinator.clouds.base import CloudInstance, ExecCommand, LaunchRequest
 from coordinator.clouds.container_boot_status import LOG, RESULT, STATUS, status_text
 from coordinator.clouds.container_host import ContainerSettings, missing_here, read_inside
+from coordinator.clouds.container_setup import INIT
 from coordinator.clouds.container_start import ContainerKind, machine_environment, script
 from coordinator.clouds.local_machines import LocalMachines, tail
-from coordinator.clouds.process_table import RunningProcess, inner_pid
+from coordinator.clouds.process_table import (
+    RunningProcess,
+    command_line,
+    is_first_of_its_machine,
+)
 from coordinator.errors import ConfigProblem, NotFound, Problem, did_you_mean
 
 _KEYS = {"root", "rootfs", "network", "boot_command"}
@@ -130,12 +135,10 @@ class ContainerCloud:
 
     def _first_process(self, mark: str) -> RunningProcess | None:
         """The machine's init, once it is one: before that there is nothing to enter."""
-        return next(self._inits(mark), None)
-
-    def _inits(self, mark: str) -> Iterator[RunningProcess]:
         for process in self._machines.table.of([mark]):
-            if inner_pid(process.pid) == 1:
-                yield process
+            if is_first_of_its_machine(process.pid) and INIT in command_line(process.pid):
+                return process
+        return None
 
 
 def _path(text: str) -> Path:

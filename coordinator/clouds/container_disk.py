@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from coordinator.clouds.container_setup import FORMER_ROOT
@@ -86,10 +87,11 @@ class MachineDisk:
         return here
 
     def hide(self, path: str) -> None:
-        """Let nothing be there: an overlay's whiteout."""
+        """Let nothing be there (an overlay's whiteout), unless it is on the disk already."""
         above, _, name = path.rpartition("/")
         place = self.directory(above)
-        os.mknod(place / name, stat.S_IFCHR, os.makedev(0, 0))
+        with suppress(FileExistsError):
+            os.mknod(place / name, stat.S_IFCHR, os.makedev(0, 0))
 
     def show_only_the_system(self) -> None:
         """Over this host's own root: hide whatever is not the operating system's."""

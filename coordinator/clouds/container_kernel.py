@@ -32,10 +32,11 @@ _PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_DROP = 24
 #: What root on a machine may do (capability numbers): what services need, and nothing that
 #: reaches past the machine: no devices, mounts, modules, clock, tracing, raw memory.
-#: chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service net_raw
-#: sys_chroot audit_write setfcap
-_KEPT = frozenset({0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 29, 31})
-_NET_ADMIN = 12
+#: chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service sys_chroot
+#: audit_write setfcap
+_KEPT = frozenset({0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 29, 31})
+#: net_admin net_raw: on this host's network they would read everybody's traffic.
+_OVER_ITS_NETWORK = frozenset({12, 13})
 _LAST = 63
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -99,7 +100,7 @@ def end_with_parent(number: int) -> None:
 
 def drop_rights(network_is_own: bool) -> None:
     """From the next program on have only the rights that a machine's root has."""
-    kept = _KEPT | {_NET_ADMIN} if network_is_own else _KEPT
+    kept = _KEPT | _OVER_ITS_NETWORK if network_is_own else _KEPT
     for number in range(_LAST + 1):
         if number not in kept and _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
             if ctypes.get_errno() == 22:  # EINVAL: the kernel has no such right, nor any after

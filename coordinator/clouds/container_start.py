@@ -71,6 +71,8 @@ class ContainerKind:
         shown = installation() if is_host else {}
         try:
             disk.create()
+            for place in shown:  # first: whatever hides their surroundings leaves them be
+                disk.directory(place.lstrip("/"))
             if is_host:
                 disk.show_only_the_system()
                 disk.empty("etc/cloud/cloud.cfg.d")
@@ -83,8 +85,6 @@ class ContainerKind:
                 disk.write(path, text)
             disk.write(FILE, cloud_config())
             disk.write(INIT.lstrip("/"), Path(container_init.__file__).read_text("utf-8"))
-            for place in shown:
-                disk.directory(place.lstrip("/"))
             if is_host and not any(is_within(_BAKED_IN, place) for place in shown):
                 disk.link(_BAKED_IN.lstrip("/"), sys.prefix)
         except UnicodeEncodeError:  # whose text holds the user-data

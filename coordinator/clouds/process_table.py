@@ -158,12 +158,18 @@ def command_line(pid: int) -> str:
     return raw.replace(b"\0", b" ").decode(errors="replace").strip()
 
 
-def inner_pid(pid: int) -> int | None:
-    """A process's number in its own pid namespace (1 for the first there); None when gone."""
+def is_first_of_its_machine(pid: int) -> bool:
+    """Whether it is process 1 of a pid namespace whose parent is ours."""
+    numbers, own = _numbers(pid), _numbers(os.getpid())
+    return len(numbers) == len(own) + 1 and numbers[-1] == 1
+
+
+def _numbers(pid: int) -> list[int]:
+    """A process's numbers in the pid namespaces from ours inward; empty when it is gone."""
     for line in (_read(f"{_PROC}/{pid}/status") or b"").splitlines():
         if line.startswith(b"NSpid:"):
-            return int(line.split()[-1])
-    return None
+            return [int(word) for word in line.split()[1:]]
+    return []
 
 
 def start_time(process: RunningProcess) -> float:

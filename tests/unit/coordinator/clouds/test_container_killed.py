@@ -13,7 +13,7 @@ from coordinator.clouds import container_start, machine_launcher
 from coordinator.clouds.base import MachineState
 from coordinator.clouds.container import ContainerCloud
 from coordinator.clouds.machine_directory import RECORD
-from coordinator.clouds.process_table import ProcessTable, inner_pid
+from coordinator.clouds.process_table import ProcessTable, is_first_of_its_machine
 from coordinator.errors import RetryLater
 from coordinator.testing import eventually, make_request
 
@@ -71,7 +71,7 @@ def call(point, root):
 def inits_of(root):
     """How many first processes of the machine there are."""
     mark = json.loads((root / NODE / RECORD).read_text())["mark"]
-    return sum(inner_pid(process.pid) == 1 for process in ProcessTable().of([mark]))
+    return sum(is_first_of_its_machine(process.pid) for process in ProcessTable().of([mark]))
 
 
 def test_killing_whoever_launches_at_any_point_leaves_one_machine(place):

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from agent.messages import WIRE_VERSION, BrokerAccess
+from agent.messages import POOL_TOKEN, UNASSIGNED, WIRE_VERSION, BrokerAccess
 from agent.wire import MalformedMessage, from_wire
 
 #: Where a node's supervisord listens; see ``supervisor_socket``.
@@ -70,9 +70,26 @@ class AgentConfig:
     cloud_id: str = ""
 
     @property
+    def adopted(self) -> bool:
+        """Whether a person booted this machine: its index is only known once it has enrolled."""
+        return self.index == UNASSIGNED
+
+    @property
     def node_id(self) -> str:
-        """The identity that was chosen for this machine before its cloud was asked."""
+        """The identity that was chosen for this machine before its cloud was asked.
+
+        Of an adopted machine: as which machine it asks for one.
+        """
+        if self.adopted:
+            return f"{self.launch_id}@{self.cloud_id or _machine_id()}"
         return f"{self.launch_id}-{self.index}"
+
+    def is_mine(self, node_id: str) -> bool:
+        """Whether the registrar can have meant this machine by ``node_id``."""
+        if not self.adopted:
+            return node_id == self.node_id
+        launch_id, _, index = node_id.rpartition("-")
+        return launch_id == self.launch_id and index.isdigit()
 
 
 def supervisor_socket(environment: Mapping[str, str], directory: Path) -> Path:
@@ -96,7 +113,10 @@ def read_config(
 ) -> AgentConfig:
     """The agent's config out of its two files. Raises ConfigError."""
     told = _parse(UserData, user_data)
-    machine = _read_instance_data(instance_data)
+    if told.token.startswith(POOL_TOKEN):
+        machine = InstanceData(launch_index=UNASSIGNED, cloud_id=_cloud_id(instance_data))
+    else:
+        machine = _read_instance_data(instance_data)
     if told.version > WIRE_VERSION:
         raise ConfigError(
             f"{user_data}: version {told.version} is newer than this agent understands "
@@ -107,7 +127,7 @@ def read_config(
     for key in ("run", "pool", "launch_id", "token"):
         if not getattr(told, key):
             raise ConfigError(f"{user_data}: {key} must not be empty")
-    if machine.launch_index < 0:
+    if machine.launch_index < 0 and not told.token.startswith(POOL_TOKEN):
         raise ConfigError(
             f"{instance_data}: launch_index must be 0 or more, not {machine.launch_index}"
         )
@@ -124,6 +144,26 @@ def read_config(
         supervisor_socket=supervisor_socket(environment, directory),
         cloud_id=machine.cloud_id,
     )
+
+
+def _cloud_id(instance_data: Path) -> str:
+    """What its cloud calls a machine that a person booted; nothing where nobody says so."""
+    try:
+        found = _load(instance_data)
+    except ConfigError:
+        return ""
+    if not _is_cloud_inits(found):
+        return str(found.get("cloud_id") or "") if isinstance(found, dict) else ""
+    told = _first(found, "v1", None, _ID_KEYS) or _first(found, "ds", "meta_data", _ID_KEYS)
+    return str(told or "")
+
+
+def _machine_id() -> str:
+    """What tells this machine from others that were made from the same image."""
+    try:
+        return Path("/etc/machine-id").read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return "unknown"
 
 
 def _read_instance_data(path: Path) -> InstanceData:

@@ -12,6 +12,7 @@ import secrets
 import socket
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from enum import Enum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,6 +21,7 @@ from agent.config import ENROL_ACCOUNT, AgentConfig
 from agent.messages import BrokerAccess, EnrolAnswer, EnrolRequest, agent_service
 from agent.private_files import read_json, write_private_json
 from agent.rpc_client import BrokerUnreachable, CallFailed, RemoteError, RpcClient
+from agent.start_log import StartLog
 from agent.wire import MalformedMessage, from_wire, to_wire
 
 log = logging.getLogger(__name__)
@@ -83,7 +85,7 @@ def stored_answer(config: AgentConfig) -> EnrolAnswer | None:
         answer = from_wire(EnrolAnswer, read_json(config.directory / ANSWER_FILE))
     except MalformedMessage:
         return None
-    ours = answer.node_id == config.node_id and answer.run == config.run
+    ours = config.is_mine(answer.node_id) and answer.run == config.run
     return answer if ours and NODE_ACCOUNT in answer.broker.accounts else None
 
 
@@ -107,6 +109,7 @@ def request(config: AgentConfig) -> EnrolRequest:
         hostname=hostname,
         addresses=own_addresses(config.broker),
         agent_version=_own_version(),
+        cloud_id=config.cloud_id,
     )
 
 
@@ -126,27 +129,31 @@ def enrol(
     ask: Ask,
     sleep: Callable[[float], None],
     chance: Callable[[], float],
+    start: StartLog | None = None,
 ) -> EnrolAnswer:
-    """Ask until there is an answer, for ever; stores and returns it.
+    """Ask until there is an answer, for ever; stores and returns it. ``start`` is told.
 
     An absent broker or registrar is waited for with jittered back-off (1 → 30 s); a refusal
     is logged and asked again each 60 s, because a person may put it right (a clock, a
     restored registrar) and a node that gave up would only be restarted by its supervisor.
     """
+    start = start or StartLog()
     wanted = request(config)
     attempt = 0
     said = ""
     while True:
         try:
-            answer = ask(wanted)
+            answer = ask(replace(wanted, steps=start.steps))
         except CallFailed as problem:
             refused = isinstance(problem, RemoteError) and problem.exc_type in REFUSALS
             trouble = str(problem)
+            start.tell(*_step_of(problem, config.broker, refused))
         except MalformedMessage as problem:
             refused, trouble = True, f"the registrar's answer can't be read: {problem}"
         else:
-            if answer.node_id == config.node_id and NODE_ACCOUNT in answer.broker.accounts:
+            if config.is_mine(answer.node_id) and NODE_ACCOUNT in answer.broker.accounts:
                 store_answer(config.directory, answer)
+                start.tell("enrolment", f"enrolled as {answer.node_id}, attempt {attempt + 1}")
                 log.info("enrolled as %s in pool %s", answer.node_id, answer.pool)
                 return answer
             refused = True
@@ -156,6 +163,19 @@ def enrol(
             said = trouble
         sleep(REFUSED_PAUSE * (1 + chance() / 4) if refused else back_off(attempt, chance()))
         attempt += 1
+
+
+def _step_of(problem: CallFailed, broker: BrokerAccess, refused: bool) -> tuple[str, str]:
+    """The step of a start that a failed attempt to enrol stands for: its name, its detail."""
+    if not isinstance(problem, BrokerUnreachable):
+        return "enrolment", f"{'refused' if refused else 'no answer'}: {problem}"
+    where, cause = broker.public_url, problem.__cause__
+    kind = type(cause).__name__
+    if kind == "AccessRefused":
+        return "broker", f"login refused at {where}: {problem}"
+    if kind.startswith("SSL"):
+        return "broker", f"TLS refused at {where}: {problem}"
+    return "broker", f"unreachable at {where}: {problem}"
 
 
 # ------------------------------------------------------------------ a stored account
@@ -188,6 +208,7 @@ def become_a_node(
     check: Callable[[EnrolAnswer], AccountStanding],
     sleep: Callable[[float], None],
     chance: Callable[[], float],
+    start: StartLog | None = None,
 ) -> EnrolAnswer:
     """The stored enrolment if the broker accepts its account, else a new one.
 
@@ -207,7 +228,7 @@ def become_a_node(
             log.warning("waiting for the broker at %s", answer.broker.public_url)
         sleep(back_off(attempt, chance()))
         attempt += 1
-    return enrol(config, ask, sleep, chance)
+    return enrol(config, ask, sleep, chance, start)
 
 
 # ------------------------------------------------------------------ who we are

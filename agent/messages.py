@@ -20,11 +20,17 @@ from agent.broker_access import BrokerAccess as BrokerAccess
 from agent.broker_access import BrokerAccount as BrokerAccount
 from agent.broker_access import mask_url as mask_url
 from agent.cloud_status import CloudStatus as CloudStatus
+from agent.enrolment_messages import POOL_TOKEN as POOL_TOKEN
+from agent.enrolment_messages import UNASSIGNED as UNASSIGNED
+from agent.enrolment_messages import WIRE_VERSION as WIRE_VERSION
+from agent.enrolment_messages import EnrolAnswer as EnrolAnswer
+from agent.enrolment_messages import EnrolRequest as EnrolRequest
+from agent.enrolment_messages import ReadyReport as ReadyReport
+from agent.enrolment_messages import StartReport as StartReport
+from agent.enrolment_messages import StartStep as StartStep
 from agent.node_role import CheckSpec as CheckSpec
 from agent.node_role import NodeRole as NodeRole
 from agent.node_role import ProgramSpec as ProgramSpec
-
-WIRE_VERSION = 1
 
 #: Shared topic exchange of heartbeats and job events; declared by the registrar only.
 EVENTS_EXCHANGE = "agent.events"
@@ -32,6 +38,10 @@ EVENTS_EXCHANGE = "agent.events"
 RPC_EXCHANGE = "nameko-rpc"
 #: Name under which the sensors service hears itself (see ``Blindness`` in ARCHITECTURE.md).
 LOOPBACK_POOL = "loopback"
+#: In place of a pool for nodes of a launch plan's levels; no pool can have this name.
+BASE_POOL = "_base"
+#: In place of a cloud for machines that people booted: adopted workers. Nobody can end them.
+ADOPTED_CLOUD = "adopted"
 
 
 def agent_service(node_id: str) -> str:
@@ -89,52 +99,6 @@ class HealthStatus(str, Enum):
     OUT_OF_CONTACT = "OUT_OF_CONTACT"
     MISSING = "MISSING"
     ZOMBIE = "ZOMBIE"
-
-
-# ------------------------------------------------------------------ enrolment, readiness
-
-
-@dataclass(frozen=True, kw_only=True)
-class EnrolRequest:
-    """``registrar.enrol``: a new node shows its token and a nonce of its own making."""
-
-    token: str = field(repr=False)
-    launch_id: str
-    index: int
-    nonce: str = field(repr=False)
-    hostname: str = ""
-    addresses: tuple[str, ...] = ()
-    agent_version: str = ""
-    version: int = WIRE_VERSION
-
-
-@dataclass(frozen=True, kw_only=True)
-class EnrolAnswer:
-    """What the registrar gives to a node whose token is good."""
-
-    node_id: str
-    run: str
-    pool: str
-    broker: BrokerAccess
-    role: NodeRole
-    version: int = WIRE_VERSION
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReadyReport:
-    """``registrar.ready``: the agent verified itself (``ok``) or could not (``problem``).
-
-    ``nonce`` is the one the machine enrolled with: it proves whose report this is.
-    """
-
-    node_id: str
-    ok: bool
-    nonce: str = field(default="", repr=False)
-    outputs: dict[str, str] = field(default_factory=dict)
-    step: str = ""
-    problem: str = ""
-    boot_id: str = ""
-    version: int = WIRE_VERSION
 
 
 # ------------------------------------------------------------------ heartbeats
@@ -243,7 +207,11 @@ class SensorReport:
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceView:
-    """One instance record as the provisioner tells it."""
+    """One instance record as the provisioner tells it.
+
+    ``start_step`` is where its agent last said it is in its start, received at
+    ``start_step_at``; ``boot_cause`` the class of a failed boot (``boot_failure.Cause``).
+    """
 
     node_id: str
     launch_id: str
@@ -265,6 +233,15 @@ class InstanceView:
     protected: bool = False
     retryable: bool = False
     changed_in: int = 0
+    start_step: str = ""
+    start_detail: str = ""
+    start_step_at: float | None = None
+    boot_cause: str = ""
+
+    @property
+    def adopted(self) -> bool:
+        """Whether a person booted its machine, which then nobody but that person can end."""
+        return self.cloud == ADOPTED_CLOUD
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,14 @@ from agent.drain import Drain, Step, workers_running
 from agent.enrolment import BROKER_FILE, own_nonce
 from agent.heartbeat import Facts, Pulse, busy_flag, next_beat
 from agent.host_probe import HostProbe
-from agent.messages import DrainAnswer, EnrolAnswer, Heartbeat, ProcessState, ReadyReport
+from agent.messages import (
+    DrainAnswer,
+    EnrolAnswer,
+    Heartbeat,
+    ProcessState,
+    ReadyReport,
+    StartReport,
+)
 from agent.private_files import read_json, write_private_json
 from agent.process_probe import ProcessProbe, SupervisorRefused, SupervisorUnreachable
 from agent.program_launcher import search_path
@@ -33,6 +40,7 @@ from agent.programs import (
     write_programs,
 )
 from agent.readiness import PROGRAM_GRACE, Surroundings, Verdict, await_checks, await_programs
+from agent.start_log import StartLog
 from agent.wire import to_wire
 
 log = logging.getLogger(__name__)
@@ -51,8 +59,10 @@ class Node:
         answer: EnrolAnswer,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
+        start: StartLog | None = None,
     ) -> None:
         self.answer = answer
+        self._start = start or StartLog(clock)
         self.role = answer.role
         self.pulse = Pulse(boot_id=uuid.uuid4().hex)
         self._clock = clock
@@ -91,6 +101,7 @@ class Node:
                 environment={"PATH": search_path(), **self._environment()},
                 clock=time.monotonic,
                 sleep=self._sleep,
+                tell=self._start.tell,
             )
             slowest = max((p.start_seconds for p in self.role.programs.values()), default=0)
             timeout = PROGRAM_GRACE + 4 * slowest
@@ -99,6 +110,9 @@ class Node:
                 verdict = await_checks(self.role.checks, around)
         if not verdict.ok:
             log.error("not ready: %s: %s", verdict.step, verdict.problem)
+            self._start.tell(verdict.step, f"failed: {verdict.problem}")
+        else:
+            self._start.tell("ready", "verified; not acknowledged yet")
         return ReadyReport(
             node_id=self.answer.node_id,
             nonce=self._nonce,
@@ -108,6 +122,13 @@ class Node:
             problem=verdict.problem,
             boot_id=self.pulse.boot_id,
         )
+
+    def start_report(self) -> StartReport | None:
+        """Where the start of this node is; None when it has not begun."""
+        step = self._start.latest
+        if step is None:
+            return None
+        return StartReport(node_id=self.answer.node_id, nonce=self._nonce, step=step)
 
     def acknowledged(self) -> None:
         """The coordinator accepted that this node is ready; beats repeat it from now on."""
@@ -125,11 +146,13 @@ class Node:
             write_programs(self.role, self._place, self._environment())
         except (ProgramProblem, OSError) as problem:
             return Verdict(ok=False, step="programs", problem=str(problem))
+        self._start.tell("programs", f"written: {', '.join(self.role.programs) or 'none'}")
         deadline = time.monotonic() + timeout
         while True:
             try:
                 changed = self._probe.add_new_programs()
             except SupervisorUnreachable as problem:
+                self._start.tell("supervisord", f"does not answer: {problem}")
                 # Normal for a moment: supervisord starts its programs before it listens.
                 if time.monotonic() > deadline:
                     return Verdict(ok=False, step="programs", problem=str(problem))
@@ -139,6 +162,7 @@ class Node:
             else:
                 if changed:
                     log.warning("programs that run as they were before: %s", ", ".join(changed))
+                self._start.tell("supervisord", "answers, and has taken in the programs")
                 self._programs_added = True
                 self._advance(self.processes())
                 return Verdict(ok=True)
@@ -189,6 +213,7 @@ class Node:
             "sequence": self.pulse.sequence,
             "uptime": self._clock() - self._started_at,
             "ready": self.ready,
+            "steps": to_wire(self._start.steps),
             "duty": self._drain.duty.value,
             "busy": self._busy(processes),
             "directory": str(self._place.directory),

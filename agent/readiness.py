@@ -42,12 +42,13 @@ class NotYet(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What checks and their waits need of the world."""
+    """What checks and their waits need of the world. ``tell(step, detail)``: where they are."""
 
     directory: Path
     environment: Mapping[str, str]
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    tell: Callable[[str, str], None] = lambda step, detail: None
 
 
 # ------------------------------------------------------------------ programs
@@ -83,11 +84,24 @@ def await_programs(
         if names:
             processes = look()
         verdict = judge_programs(names, processes if names else ())
+        if waited := _awaited(names, processes):
+            around.tell(*waited)
         if verdict is not None:
             return verdict
         if around.clock() >= deadline:
             return _not_running(names, processes, timeout)
         around.sleep(_POLL)
+
+
+def _awaited(
+    names: Collection[str], processes: tuple[ProcessState, ...] | None
+) -> tuple[str, str] | None:
+    """The first program that is not RUNNING, as a step of the start."""
+    seen = {process.name: process for process in processes or ()}
+    for name in sorted(names):
+        if name not in seen or seen[name].state != "RUNNING":
+            return f"program {name}", seen[name].state if name in seen else "not known yet"
+    return ("programs", "all are RUNNING") if names else None
 
 
 def _not_running(
@@ -128,12 +142,14 @@ def await_check(check: CheckSpec, around: Surroundings) -> Verdict:
         left = max(deadline - around.clock(), 0.05)
         try:
             _try(check, left, around)
+            around.tell(f"check {check_name(check)}", "passed")
             return Verdict(ok=True)
         except TimeoutError as problem:
             # The last try is cut short by the deadline; an earlier answer says more.
             why = why or str(problem) or "no answer"
         except (NotYet, OSError, http.client.HTTPException, ValueError) as problem:
             why = str(problem) or type(problem).__name__
+        around.tell(f"check {check_name(check)}", f"failing: {why}")
         if around.clock() + check.interval >= deadline:
             text = f"still failing after {check.timeout:g} s: {why}"
             return Verdict(ok=False, step=f"check {check_name(check)}", problem=text)

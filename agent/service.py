@@ -34,6 +34,7 @@ from agent.messages import EnrolAnswer, Heartbeat, agent_service, beat_key
 from agent.node import Node
 from agent.program_messages import ProgramStart
 from agent.rpc_client import CallFailed, RpcClient
+from agent.start_log import StartLog
 from agent.wire import from_wire, to_wire
 
 log = logging.getLogger("agent.service")  # also when run with -m
@@ -42,6 +43,8 @@ log = logging.getLogger("agent.service")  # also when run with -m
 _BEATS_ALIVE = 3
 #: After so many failed beats in a row: does the broker still know our account?
 _DOUBT_AFTER = 3
+#: Between two reports of where the start is, s: a start that takes no longer makes none.
+_STEPS_EVERY = 2.0
 #: Exit codes: the files are wrong; start me again (``EX_TEMPFAIL``).
 EXIT_CONFIG, EXIT_AGAIN = 2, 75
 
@@ -57,6 +60,7 @@ class Voice:
         self._speaking = threading.Lock()
         self._in_doubt = False
         self._reporting: Any = None
+        self._telling: Any = None
 
     def send(self, beat: Heartbeat) -> None:
         """Publish a heartbeat; a lost one is not made up for. Never raises."""
@@ -84,6 +88,7 @@ class Voice:
         if self._reporting is None:
             # Not before now: who hears that we are ready may call us at once.
             self._reporting = eventlet.spawn(self.report_until_ready)
+            self._telling = eventlet.spawn(self.tell_steps)
 
     def report_until_ready(self) -> None:
         """Bring the node up and report until the coordinator acknowledged it. Never raises."""
@@ -106,10 +111,26 @@ class Voice:
             log.info("ready")
             self.beat()
 
+    def tell_steps(self) -> None:
+        """Tell where the start is, until the node is ready. A report that is lost is lost."""
+        told = None
+        with RpcClient(self._url) as client:
+            while not self._node.ready:
+                eventlet.sleep(_STEPS_EVERY)
+                report = self._node.start_report()
+                if report is None or report.step == told or self._node.ready:
+                    continue
+                try:
+                    client.call("registrar", "starting", to_wire(report))
+                    told = report.step
+                except CallFailed as problem:
+                    log.debug("where the start is was not reported: %s", problem)
+
     def close(self) -> None:
         """Stop speaking and drop the connection."""
-        if self._reporting is not None:
-            self._reporting.kill()
+        for task in (self._reporting, self._telling):
+            if task is not None:
+                task.kill()
         self._events.close()
 
     def _check_account(self) -> None:
@@ -234,7 +255,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="epu-agent", description="The EPU agent of a node.")
     parser.add_argument("--config", type=Path, required=True, help="user-data file (JSON)")
     parser.add_argument(
-        "--instance-data", type=Path, required=True, help="instance data (JSON: launch_index)"
+        "--instance-data",
+        type=Path,
+        default=Path("instance-data.json"),
+        help="instance data (JSON: launch_index); a machine with a pool's token needs none",
     )
     parser.add_argument("--dir", type=Path, required=True, help="the node's directory")
     options = parser.parse_args()
@@ -249,8 +273,11 @@ def main() -> None:
     except ConfigError as problem:
         sys.exit(_say(problem))
     sleep: Callable[[float], None] = time.sleep
-    answer = become_a_node(config, ask_registrar(config.broker), standing, sleep, random.random)
-    node = Node(config, answer)
+    start = StartLog()
+    start.tell("config", f"read: run {config.run}, launch {config.launch_id}")
+    ask = ask_registrar(config.broker)
+    answer = become_a_node(config, ask, standing, sleep, random.random, start)
+    node = Node(config, answer, start=start)
     code = bus.run_service(service_class(answer), service_config(node))
     logging.shutdown()
     os._exit(code)  # no waiting for a connection to a broker that is gone

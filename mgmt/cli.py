@@ -40,6 +40,8 @@ COMMANDS: dict[str, Lazy] = {
     "explain": Lazy(_POOLS, "Why a pool has the size it has."),
     "wait": Lazy(_POOLS, "Wait until a pool is in a state."),
     "nodes": Lazy(_NODES, "List nodes."),
+    "node": Lazy(_NODES, "Show one node and where it is in its life."),
+    "token": Lazy("mgmt.tokens.cli", "Let machines join that people boot."),
     "events": Lazy(_NODES, "What happened: the history of the system."),
     "teardown": Lazy(_SYSTEM, "End a whole system, with a receipt."),
     "broker": Lazy(_SERVICES, "Start, stop or look at a private RabbitMQ node."),

@@ -11,7 +11,7 @@ from typing import Any
 from agent import bus
 from agent.rpc_client import ClientPool
 from coordinator.config import config_of
-from mgmt import explain, history, status
+from mgmt import explain, history, node_details, status
 from mgmt.answers import SINGLE_TIMEOUT, ask
 
 
@@ -54,6 +54,19 @@ class Management:
     @bus.rpc
     def nodes(self, pool: str | None = None, every: bool = False) -> Any:
         return status.nodes(self.calls.call, pool, every)
+
+    @bus.rpc
+    def node(self, node_id: str) -> Any:
+        return node_details.node(self.calls.call, node_id)
+
+    @bus.rpc
+    def pool_token(self, pool: str, lifetime: float, uses: int = 1) -> Any:
+        status.pool(self.calls.call, pool)  # an unknown one is named with the nearest
+        return ask(self.calls.call, "registrar", "pool_token", pool, lifetime, uses)
+
+    @bus.rpc
+    def base_token(self, launch_id: str, lifetime: float) -> Any:
+        return ask(self.calls.call, "registrar", "base_token", launch_id, lifetime)
 
     @bus.rpc
     def explain(self, pool: str) -> Any:

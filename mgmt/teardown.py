@@ -30,6 +30,7 @@ from mgmt.teardown_record import (
     Step,
     StepState,
     TeardownRecord,
+    adopted_text,
     record_of,
 )
 
@@ -150,12 +151,15 @@ class Teardown:
         with self._step(Step.CONFIRM_WORKERS) as detail:
             said = ""
             while True:
-                done, state = self._progress(call)
+                done, state, adopted = self._progress(call)
                 if done:
                     listing = self.list_clouds()
                     state = str(listing)
                     if listing.proves_none:
                         detail.append(state)
+                        if adopted:
+                            self._keep(self._record.left_to_owners(adopted))
+                            detail.append(adopted_text(adopted))
                         return
                 if state != said:
                     self.say(state)
@@ -216,13 +220,15 @@ class Teardown:
                 )
             detail.append(str(listing))
 
-    def _progress(self, call: Call) -> tuple[bool, str]:
-        """Whether the provisioner has confirmed the end of all workers, and in words."""
+    def _progress(self, call: Call) -> tuple[bool, str, tuple[str, ...]]:
+        """Whether the provisioner has confirmed the end of all workers, and in words; the
+        adopted ones among them."""
         try:
             progress = ask(call, "provisioner", "progress", timeout=5.0)
         except _NO_ANSWER as problem:
-            return False, f"the provisioner does not answer: {problem}"
-        return bool(progress["done"]), progress_text(progress)
+            return False, f"the provisioner does not answer: {problem}", ()
+        adopted = tuple(str(node) for node in progress.get("adopted") or ())
+        return bool(progress["done"]), progress_text(progress), adopted
 
     def _workers(self, base_stands: bool) -> tuple[str, ...]:
         if self.call is not None and base_stands:
@@ -255,6 +261,7 @@ class Teardown:
             ended_at=self.clock.now(),
             attempts=self._record.attempts,
             before=self._record.before,
+            adopted=self._record.adopted,
             left=Inventory(
                 workers=tuple(machine.node_id for machine in left.machines),
                 services=tuple(self.base.services()),

@@ -95,7 +95,12 @@ class TeardownRecord:
     before: Inventory = Inventory()
     attempts: int = 1
     steps: dict[str, StepRecord] = field(default_factory=dict)
+    adopted: tuple[str, ...] = ()
     version: int = 1
+
+    def left_to_owners(self, adopted: tuple[str, ...]) -> TeardownRecord:
+        """With the workers whose machines people booted: those were stopped, not ended."""
+        return replace(self, adopted=adopted)
 
     def began(self, step: Step, now: float) -> TeardownRecord:
         return self._with(step, StepRecord(state=StepState.UNDER_WAY, began=now))
@@ -135,6 +140,7 @@ def record_of(kept: Mapping[str, Any]) -> TeardownRecord:
         before=_inventory(kept["before"]),
         attempts=int(kept["attempts"]),
         steps=steps,
+        adopted=tuple(kept.get("adopted") or ()),
     )
 
 
@@ -144,7 +150,11 @@ def _inventory(kept: Mapping[str, Sequence[str]]) -> Inventory:
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """``receipt.json``: what was there, what is left, how long. Times: epoch s."""
+    """``receipt.json``: what was there, what is left, how long. Times: epoch s.
+
+    ``adopted``: workers whose machines people booted. Their agents have stopped; their
+    machines are their owners' and nobody here could look whether they run.
+    """
 
     run: str
     started_at: float
@@ -154,6 +164,7 @@ class Receipt:
     left: Inventory
     left_on_purpose: bool
     steps: dict[str, StepRecord]
+    adopted: tuple[str, ...] = ()
     version: int = 1
 
     @property
@@ -173,10 +184,17 @@ class Receipt:
             f"  was there   {_counted(self.before)}",
             f"  is left     {_counted(self.left)}"
             + (" (left on purpose)" if self.left_on_purpose and not self.clean else ""),
+            *([f"  adopted     {adopted_text(self.adopted)}"] if self.adopted else []),
             f"  took        {self.ended_at - self.started_at:.1f} s"
             + (f" in {self.attempts} attempts" if self.attempts > 1 else ""),
             *(_step_line(name, step) for name, step in self.steps.items()),
         ]
+
+
+def adopted_text(adopted: Sequence[str]) -> str:
+    """What became of machines that people booted, in words."""
+    names = ", ".join(adopted[:8]) + (", …" if len(adopted) > 8 else "")
+    return f"agents stopped, machines left to their owners: {names}"
 
 
 def _step_line(name: str, step: StepRecord) -> str:

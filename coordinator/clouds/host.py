@@ -33,7 +33,13 @@ from coordinator.clouds.base import CloudDriver, LaunchRequest, batch_limit_of
 from coordinator.plugins import find_plugin
 
 #: Calls of each method that may run at the same time.
-THREADS = {"launch": 4, "list_instances": 2, "terminate": 4, "console_output": 2}
+THREADS = {
+    "launch": 4,
+    "list_instances": 2,
+    "terminate": 4,
+    "console_output": 2,
+    "boot_status": 2,
+}
 
 _Call = Mapping[str, Any]
 
@@ -130,6 +136,9 @@ def _answer(driver: CloudDriver, method: str, arguments: Mapping[str, Any]) -> A
         return to_wire(list(driver.list_instances(arguments["run"], arguments["launch_ids"])))
     if method == "terminate":
         return driver.terminate(arguments["cloud_ids"])
+    if method == "boot_status":
+        ask_status = getattr(driver, "boot_status", None)  # see ExplainsBoot
+        return None if ask_status is None else ask_status(arguments["cloud_id"])
     return driver.console_output(arguments["cloud_id"])
 
 

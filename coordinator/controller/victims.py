@@ -17,8 +17,9 @@ def victims(
 ) -> list[InstanceView]:
     """``count`` of the healthy or pending ``candidates``, fewer when the rest is protected.
 
-    Order: not yet running, the engine's own wish, idle, least busy, another template than
-    the pool's present one, oldest. (Unhealthy workers go before all of these; they are not
+    Order: not yet running, the engine's own wish, idle, launched by us rather than adopted
+    (ending an adopted worker saves nothing: its machine stays), least busy, another template
+    than the pool's present one, oldest. (Unhealthy workers go before all of these; they are not
     supply and never among the candidates.) Equal in all: by node id, so that the same view
     always gives the same victims.
     """
@@ -26,12 +27,13 @@ def victims(
         return []
     wish = {node_id: place for place, node_id in enumerate(preferred)}
 
-    def order(instance: InstanceView) -> tuple[int, int, int, float, int, float, str]:
+    def order(instance: InstanceView) -> tuple[int, int, int, int, float, int, float, str]:
         heard = signs.get(instance.node_id)
         return (
             1 if instance.state is InstanceState.RUNNING else 0,
             wish.get(instance.node_id, len(wish)),
             _busy_rank(heard),
+            1 if instance.adopted else 0,
             _load(heard),
             1 if instance.template == template else 0,
             instance.wanted_at,

@@ -121,7 +121,7 @@ def sync_from_observed(
     for node_id, instance in instances.items():
         state = instance.state
         newest_wanted = max(newest_wanted, instance.wanted_at)
-        if _has_failed(instance, memory):
+        if _has_failed(instance, memory) and not instance.adopted:
             counted.add(node_id)
             if node_id not in memory.counted:
                 failed.append(instance)
@@ -136,6 +136,8 @@ def sync_from_observed(
         if state is InstanceState.TERMINATED and judged.status is not HealthStatus.ZOMBIE:
             continue
         health[node_id] = judged
+        if instance.adopted and state is InstanceState.BOOTING:
+            continue  # nobody launched it for a place: it counts once it is RUNNING
         if judged.note is not None:
             kept_notes[node_id] = judged.note
             if judged.note is not note:

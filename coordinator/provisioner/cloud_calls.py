@@ -16,6 +16,7 @@ from agent.messages import CloudStatus
 from coordinator.clouds.base import CloudDriver, batch_limit_of
 from coordinator.errors import CredentialsRejected, EpuError, LaunchRefused, RetryLater
 from coordinator.events import EventLog
+from coordinator.provisioner.boot_failure import Evidence, explain_boot_failure
 from coordinator.provisioner.history import announce
 from coordinator.provisioner.launcher import (
     Answer,
@@ -42,8 +43,6 @@ log = logging.getLogger(__name__)
 HOLD = 60.0
 #: First repeat of a terminate call, s.
 TERMINATE_FIRST = 5.0
-#: How much of a machine's console goes into a reason, characters.
-CONSOLE_TAIL = 1500
 
 InParallel = Callable[[Callable[[str], Any], Sequence[str]], list[Any]]
 
@@ -195,19 +194,33 @@ class CloudCalls:
         if due:
             self._terminate(due)
 
-    def with_console(self, action: MarkBootFailed) -> Change:
-        """The action's change, with the console's last lines where the cloud has them."""
-        cloud_id = action.cloud_id
-        if cloud_id is None:
-            return action.change
-        said = self._attempt(
-            "console", "has no console", lambda: self.driver.console_output(cloud_id)
+    def explained(self, action: MarkBootFailed) -> Change:
+        """The action's change with the reason that console and cloud-init's status give it."""
+        cloud_id, record = action.record.cloud_id, action.record
+        console = boot_status = None
+        if cloud_id is not None:
+            console = self._attempt(
+                "console", "has no console", lambda: self.driver.console_output(cloud_id)
+            )
+            ask_status = getattr(self.driver, "boot_status", None)
+            if ask_status is not None and record.enrolled_at is None:
+                boot_status = self._attempt(
+                    "boot_status", "can't tell how a boot went", lambda: ask_status(cloud_id)
+                )
+        found = explain_boot_failure(
+            Evidence(
+                occasion=action.change.reason,
+                enrolled=record.enrolled_at is not None,
+                step=record.start_step,
+                detail=record.start_detail,
+                console=console or "",
+                boot_status=boot_status or "",
+            )
         )
-        console = (said or "").strip()
-        if not console:
-            return action.change
-        reason = f"{action.change.reason}; its console ends: {console[-CONSOLE_TAIL:]}"
-        return replace(action.change, reason=reason)
+        facts = {"boot_cause": found.cause.value, "boot_detail": found.detail}
+        return replace(
+            action.change, reason=found.sentence, fields={**action.change.fields, **facts}
+        )
 
     # ---------------------------------------------------------------- inside
 

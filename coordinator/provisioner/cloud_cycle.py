@@ -185,7 +185,7 @@ class CloudCycle:
                 case Move(change=change):
                     moves.append(change)
                 case MarkBootFailed():
-                    moves.append(self.calls.with_console(action))
+                    moves.append(self.calls.explained(action))
                 case CallTerminate(node_ids=node_ids, cloud_ids=cloud_ids):
                     ending = set(node_ids)
                     self.calls.terminate([r for r in records if r.node_id in ending], cloud_ids)

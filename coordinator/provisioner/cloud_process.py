@@ -31,6 +31,7 @@ DEADLINES = {
     "list_instances": 30.0,
     "terminate": 60.0,
     "console_output": 30.0,
+    "boot_status": 30.0,
 }
 #: Seconds in which a process that works takes a line from its socket.
 _WRITE_TIMEOUT = 5.0
@@ -89,6 +90,11 @@ class CloudProcess:
     def console_output(self, cloud_id: str) -> str | None:
         """As CloudDriver.console_output."""
         said = self._call("console_output", cloud_id=cloud_id)
+        return None if said is None else str(said)
+
+    def boot_status(self, cloud_id: str) -> str | None:
+        """As ExplainsBoot.boot_status; None for a driver that has no such method."""
+        said = self._call("boot_status", cloud_id=cloud_id)
         return None if said is None else str(said)
 
     def close(self) -> None:

@@ -37,7 +37,7 @@ LARGEST_LAUNCH = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class NewInstance:
-    """A record that does not exist yet."""
+    """A record that does not exist yet. The last three are of adopted machines only."""
 
     node_id: str
     launch_id: str
@@ -52,6 +52,9 @@ class NewInstance:
     role: NodeRole = NodeRole()
     boot_timeout: float = 300.0
     launch_timeout: float = 300.0
+    boot_deadline: float | None = None
+    cloud_id: str | None = None
+    claimed_cloud_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,6 +52,8 @@ def announce(events: EventLog, applied: Iterable[Applied], actor: str = "") -> N
         extra = {"cloud": record.cloud, "launch_id": record.launch_id}
         if record.cloud_id is not None:
             extra["cloud_id"] = record.cloud_id
+        if record.state is BOOT_FAILED:
+            extra |= {"cause": record.boot_cause, "detail": record.boot_detail}
         events.append(
             name,
             actor=actor,

@@ -92,6 +92,7 @@ FIRST_STATES = frozenset(
         REJECTED,  # … while launches are disabled
         LAUNCH_FAILED,  # … on a cloud that does not exist
         TERMINATED,  # tombstone: terminated before its launch arrived
+        BOOTING,  # adopted: a person booted the machine, and its agent came
     }
 )
 
@@ -117,6 +118,8 @@ class Record:
     never. ``drain_deadline`` of a RUNNING record: its agent has not yet confirmed that a
     drain is cancelled. ``retryable``: the cloud was not asked since it said that it
     made nothing and may do so later: no room, or credentials that it rejects.
+    ``claimed_cloud_id``: what the machine says its cloud calls it. ``start_step``: where its
+    agent was in its start, ``boot_cause`` and ``boot_detail``: why it came to nothing.
     """
 
     node_id: str
@@ -147,6 +150,12 @@ class Record:
     drain_timeout: float = 300.0
     protected: bool = False
     retryable: bool = False
+    claimed_cloud_id: str | None = None
+    start_step: str = ""
+    start_detail: str = ""
+    start_step_at: float | None = None
+    boot_cause: str = ""
+    boot_detail: str = ""
 
     @property
     def final(self) -> bool:

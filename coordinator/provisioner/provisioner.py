@@ -3,43 +3,36 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from agent.messages import (
+    ADOPTED_CLOUD,
     BatchAnswer,
     CloudStatus,
     CommandBatch,
     Event,
     NodeSigns,
     PoolSnapshot,
-    ReadyReport,
 )
 from agent.rpc_client import CallFailed
 from agent.wire import MalformedMessage, from_wire
 from coordinator.clouds.base import CloudDriver
 from coordinator.config import CoordinatorConfig
-from coordinator.errors import NotFound
 from coordinator.events import EventLog
+from coordinator.provisioner.adopted import AdoptedMachines
 from coordinator.provisioner.cloud_calls import InParallel, Tools
 from coordinator.provisioner.cloud_cycle import CloudCycle
 from coordinator.provisioner.commands import check_batch
 from coordinator.provisioner.drains import Drains
 from coordinator.provisioner.history import announce
+from coordinator.provisioner.joining import Joining
 from coordinator.provisioner.launcher import Launcher
 from coordinator.provisioner.lifecycle import (
-    BOOT_FAILED,
     BOOTING,
     DRAINING,
-    LAUNCHING,
-    REQUESTED,
     RUNNING,
-    TERMINATING,
-    Change,
-    Record,
-    after,
-    move,
     note,
 )
 from coordinator.provisioner.records import Records
@@ -97,7 +90,16 @@ class Provisioner:
             listing_interval=config.listing_interval,
         )
         self._run = config.run
-        self.cycles = {name: CloudCycle(name, clouds[name], self._tools) for name in clouds}
+        adopted = AdoptedMachines(lambda: self._records.of_cloud(ADOPTED_CLOUD), call, in_parallel)
+        drivers = {**clouds, ADOPTED_CLOUD: adopted}
+        self.cycles = {name: CloudCycle(name, drivers[name], self._tools) for name in drivers}
+        # What the registrar calls.
+        joining = Joining(self._tools, self._wake)
+        self.node_for_enrolment = joining.node_for_enrolment
+        self.adopt_node = joining.adopt_node
+        self.node_enrolled = joining.node_enrolled
+        self.node_starting = joining.node_starting
+        self.node_ready = joining.node_ready
         self._drains = Drains(self._tools)
 
     # ---------------------------------------------------------------- for the controller
@@ -136,56 +138,9 @@ class Provisioner:
 
     # ---------------------------------------------------------------- for the registrar
 
-    def node_for_enrolment(self, launch_id: str, index: int) -> dict[str, Any]:
-        """Who the machine with that launch id and index is. Raises NotFound."""
-        record = self._record(f"{launch_id}-{index}")
-        return {
-            "node_id": record.node_id,
-            "pool": record.pool,
-            "run": self._run,
-            "state": record.state.value,
-            "role": self._records.role(record.node_id),
-        }
-
-    def node_enrolled(self, node_id: str, addresses: Sequence[str]) -> None:
-        """A machine spoke to us: the first witness, if no listing was. Raises NotFound."""
-        record = self._record(node_id)
-        if record.final or record.state is TERMINATING:
-            return
-        now = self._clock()
-        changes = self._witnessed(record, now, "its agent enrolled")
-        for change in changes:
-            record = after(record, change)
-        facts: dict[str, Any] = {"enrolled_at": now, "presence_lost_at": None}
-        if not record.addresses:
-            facts["addresses"] = tuple(addresses)
-        self._commit([*changes, note(record, **facts)], "registrar", [record])
-
-    def node_ready(self, report: ReadyReport) -> dict[str, Any]:
-        """A node verified itself, or could not. Committed before this returns.
-
-        Not accepted from a node that is not wanted any more. Raises NotFound.
-        """
-        record = self._record(report.node_id)
-        now = self._clock()
-        changes = self._witnessed(record, now, "its agent reported")
-        for change in changes:
-            record = after(record, change)
-        if record.state is BOOTING and report.ok:
-            enrolled = record.enrolled_at or now
-            reason = "verified itself"
-            changes.append(
-                move(record, RUNNING, now, reason, outputs=report.outputs, enrolled_at=enrolled)
-            )
-        elif record.state is BOOTING:
-            step = report.step or "verification"
-            changes.append(
-                move(record, BOOT_FAILED, now, f"{step}: {report.problem[:PROBLEM_TAIL]}")
-            )
-        self._commit(changes, "registrar", [record])
-        state = self._record(report.node_id).state
-        accepted = state in (RUNNING, DRAINING) or (state is BOOT_FAILED and not report.ok)
-        return {"accepted": accepted, "state": state.value}
+    def node(self, node_id: str) -> dict[str, Any]:
+        """All that is known of one node, its history too. Raises NotFound."""
+        return self._records.node(node_id, self._clock())
 
     def live_nodes(self) -> list[dict[str, str]]:
         """Every node that is not at its end: whose accounts must stay."""
@@ -282,29 +237,9 @@ class Provisioner:
     def _snapshot(self, pool: str, since: int, clouds: dict[str, CloudStatus]) -> PoolSnapshot:
         return replace(self._records.snapshot(pool, since, self._clock()), clouds=clouds)
 
-    def _record(self, node_id: str) -> Record:
-        found = self._records.named([node_id]).get(node_id)
-        if found is None:
-            raise NotFound(f"no instance {node_id}")
-        return found
-
-    def _witnessed(self, record: Record, now: float, reason: str) -> list[Change]:
-        """The changes that bring a record to BOOTING: its machine exists, it just spoke."""
-        changes: list[Change] = []
-        if record.state is REQUESTED:  # our store is from before the call
-            changes.append(move(record, LAUNCHING, now, reason))
-            record = after(record, changes[-1])
-        if record.state is LAUNCHING:
-            changes.append(move(record, BOOTING, now, reason))
-        return changes
-
-    def _commit(
-        self, changes: Sequence[Change | None], actor: str, records: Iterable[Record]
-    ) -> None:
-        if self._tools.commit(changes, actor):
-            for record in records:
-                if record.cloud in self.cycles:
-                    self.cycles[record.cloud].wake()
+    def _wake(self, cloud: str) -> None:
+        if cloud in self.cycles:
+            self.cycles[cloud].wake()
 
     def _wake_all(self) -> None:
         for cycle in self.cycles.values():

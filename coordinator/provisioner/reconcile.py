@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from agent.messages import ADOPTED_CLOUD
 from coordinator.clouds.base import CloudInstance, MachineState
 from coordinator.provisioner.lifecycle import (
     BOOT_FAILED,
@@ -196,6 +197,8 @@ def _is_gone(
 
 def _ended(record: Record, machine: CloudInstance | None, at: float) -> Change:
     reason = "the cloud lists it no more"
+    if record.cloud == ADOPTED_CLOUD:
+        reason = "its agent has stopped; whether the machine runs is its owner's business"
     if record.state is not TERMINATING:
         reason = f"vanished: {reason}"
     cloud_id = record.cloud_id or (machine.cloud_id if machine else None)

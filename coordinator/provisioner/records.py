@@ -14,11 +14,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
 
 from agent.messages import (
-    FINAL_STATES,
+    ADOPTED_CLOUD,
     BatchAnswer,
     CommandBatch,
     InstanceState,
-    InstanceView,
     PoolSnapshot,
 )
 from agent.wire import to_wire
@@ -96,6 +95,12 @@ class Records:
         """Every record that is not final."""
         return self._records(instances.c.state.not_in(FINAL))
 
+    def adopted(self) -> list[str]:
+        """Node ids of all workers whose machines people booted, those that are gone too."""
+        wanted = select(instances.c.node_id).where(instances.c.cloud == ADOPTED_CLOUD)
+        with self._store.connect() as connection:
+            return sorted(connection.execute(wanted).scalars())
+
     def drains(self) -> list[Record]:
         """What is DRAINING, and what is RUNNING again with its agent not yet told."""
         cancelled = and_(
@@ -113,6 +118,11 @@ class Records:
         wanted = select(instances.c.role).where(instances.c.node_id == node_id)
         with self._store.connect() as connection:
             return dict(connection.execute(wanted).scalar() or {})
+
+    def node(self, node_id: str, now: float) -> dict[str, Any]:
+        """Everything about one node as plain JSON values. Raises NotFound."""
+        with self._store.connect() as connection:
+            return rows.node_document(connection, node_id, now)
 
     def launch(self, launch_id: str) -> Launch | None:
         """One intended call, or None."""
@@ -165,7 +175,7 @@ class Records:
             now=now,
             enabled=enabled,
             since=since,
-            instances=tuple(_view(row) for row in found),
+            instances=tuple(rows.view_of(row) for row in found),
         )
 
     # ---------------------------------------------------------------- writing
@@ -176,6 +186,14 @@ class Records:
             return []
         with self._store.begin() as connection:
             return _write_changes(connection, changes, now, actor)
+
+    def add(self, new: NewInstance, now: float, actor: str) -> list[Applied]:
+        """Store one new record; nothing happens when its node is known."""
+        with self._store.begin() as connection:
+            lock_pool(connection, new.pool)
+            if _named(connection, [new.node_id]):
+                return []
+            return _write_new(connection, [new], now, actor)
 
     def intend_call(self, launch: Launch, changes: Sequence[Change], now: float) -> bool:
         """Write ahead: the launch is about to be asked for. False: it is not wanted any more.
@@ -375,19 +393,6 @@ def _fresh(instance: NewInstance, now: float) -> Record:
 def _switches(connection: Connection) -> Switches:
     stored = rows.read_flag(connection, "switches")
     return Switches(**stored) if stored else Switches()
-
-
-def _view(row: Mapping[str, Any]) -> InstanceView:
-    state = InstanceState(row["state"])
-    names = {field.name for field in fields(InstanceView)} & set(row.keys())
-    same = {name: row[name] for name in names - {"state", "addresses"}}
-    return InstanceView(
-        **same,
-        index=row["index_in_launch"],
-        state=state,
-        addresses=tuple(row["addresses"]),
-        listed=row["cloud_id"] is not None and state not in FINAL_STATES,
-    )
 
 
 def _answer(batch: CommandBatch, outcome: str, detail: str) -> BatchAnswer:

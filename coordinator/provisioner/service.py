@@ -70,12 +70,33 @@ class ProvisionerService:
         return self.part.node_for_enrolment(launch_id, index)
 
     @bus.rpc
-    def node_enrolled(self, node_id: str, addresses: list[str]) -> None:
-        self.part.node_enrolled(node_id, addresses)
+    def adopt_node(
+        self,
+        launch_id: str,
+        index: int,
+        pool: str,
+        wanted: dict[str, Any],
+        machine: dict[str, str],
+    ) -> Any:
+        return self.part.adopt_node(launch_id, index, pool, wanted, machine)
+
+    @bus.rpc
+    def node_enrolled(
+        self, node_id: str, addresses: list[str], cloud_id: str = "", told: str = ""
+    ) -> None:
+        self.part.node_enrolled(node_id, addresses, cloud_id, told)
+
+    @bus.rpc
+    def node_starting(self, node_id: str, step: str, detail: str) -> None:
+        self.part.node_starting(node_id, step, detail)
 
     @bus.rpc
     def node_ready(self, report: dict[str, Any]) -> Any:
         return self.part.node_ready(from_wire(ReadyReport, report))
+
+    @bus.rpc
+    def node(self, node_id: str) -> Any:
+        return self.part.node(node_id)
 
     @bus.rpc
     def live_nodes(self) -> Any:

@@ -37,10 +37,10 @@ class Move:
 
 @dataclass(frozen=True, kw_only=True)
 class MarkBootFailed:
-    """Store a change, with the last lines of the machine's console in its reason."""
+    """Store a change, with what the machine left behind as its explanation."""
 
     change: Change
-    cloud_id: str | None
+    record: Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ def next_step(
         elif record.state is BOOTING and _passed(record.boot_deadline, now):
             reason = f"not ready within boot_timeout ({record.boot_timeout:g} s)"
             change = move(record, BOOT_FAILED, now, reason)
-            moves.append(MarkBootFailed(change=change, cloud_id=record.cloud_id))
+            moves.append(MarkBootFailed(change=change, record=record))
         elif record.state is DRAINING and _passed(record.drain_deadline, now):
             reason = "not drained by its deadline"
             moves.append(Move(change=move(record, TERMINATING, now, reason, drain_deadline=None)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from agent.messages import ADOPTED_CLOUD
 from coordinator.provisioner.cloud_calls import Tools
 from coordinator.provisioner.cloud_cycle import CloudCycle
 from coordinator.provisioner.lifecycle import DRAINING, Change, Record, note, torn_down
@@ -62,6 +63,9 @@ def progress_of(tools: Tools, cycles: Mapping[str, CloudCycle]) -> dict[str, Any
         }
         for name, cycle in cycles.items()
     }
+    adopted = tools.records.adopted()
+    if not adopted:
+        clouds.pop(ADOPTED_CLOUD, None)  # where nobody was adopted there is no such thing
     for record in left:
         if record.cloud not in clouds:
             problem = "has machines of ours and is not configured any more"
@@ -72,6 +76,7 @@ def progress_of(tools: Tools, cycles: Mapping[str, CloudCycle]) -> dict[str, Any
         "stopping": switches.stopping,
         "states": tools.records.count_states(),
         "clouds": clouds,
+        "adopted": adopted,
         "remaining": [record.node_id for record in left],
         "done": switches.stopping and not left and empty,
     }

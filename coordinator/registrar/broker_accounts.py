@@ -67,7 +67,7 @@ def node_rights(node_id: str, pool: str, work_queues: Iterable[str]) -> NodeRigh
     """What the account of a node may do. PURE.
 
     It may be an agent: own its service's queue and reply queues, answer callers (keys of
-    replies are random UUIDs), call ``registrar.enrol`` and ``registrar.ready``, send beats
+    replies are random UUIDs), call ``registrar.enrol``, ``starting`` and ``ready``, send beats
     and job events under its own key, and take jobs from the pool's work queues.
 
     RabbitMQ checks rights when a client publishes to an exchange, not when the broker
@@ -90,7 +90,7 @@ def node_rights(node_id: str, pool: str, work_queues: Iterable[str]) -> NodeRigh
         topics=(
             TopicRights(
                 exchange=RPC_EXCHANGE,
-                write=rf"^(registrar\.(enrol|ready)|{_UUID4})$",
+                write=rf"^(registrar\.(enrol|starting|ready)|{_UUID4})$",
                 read=rf"^({_escaped(agent_service(node_id))}\.\*|{_UUID4})$",
             ),
             TopicRights(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from coordinator.store.schema import enrolments
+from coordinator.store.schema import adoptions, enrolments
 from coordinator.store.session import Store
 
 
@@ -15,9 +15,35 @@ class Enrolments:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def claim(self, node_id: str, nonce_hash: str, now: float) -> bool:
+    def adopted_as(self, launch_id: str, nonce_hash: str) -> int | None:
+        """Which index of an adopting token the machine with this nonce has; None when none."""
+        wanted = select(adoptions.c.index_in_launch).where(
+            adoptions.c.launch_id == launch_id, adoptions.c.nonce_hash == nonce_hash
+        )
+        with self._store.connect() as connection:
+            return connection.execute(wanted).scalar()
+
+    def adopt(self, launch_id: str, nonce_hash: str, uses: int, now: float) -> int | None:
+        """The index of the machine with this nonce, the next free one when it is new.
+
+        None when the token's ``uses`` have all been taken by others.
+        """
+        known = self.adopted_as(launch_id, nonce_hash)
+        if known is not None:
+            return known
+        taken = select(func.count()).where(adoptions.c.launch_id == launch_id)
+        with self._store.begin() as connection:
+            index = int(connection.execute(taken).scalar() or 0)
+            if index >= uses:
+                return None
+            row = {"launch_id": launch_id, "index_in_launch": index, "nonce_hash": nonce_hash}
+            connection.execute(insert(adoptions).values(adopted_at=now, **row))
+        return index
+
+    def claim(self, node_id: str, nonce_hash: str, now: float, kind: str = "launch") -> bool:
         """Bind a node to a nonce for ever. False when another nonce has it already."""
-        row = {"node_id": node_id, "nonce_hash": nonce_hash, "enrolled_at": now, "answered": 1}
+        who = {"node_id": node_id, "nonce_hash": nonce_hash, "kind": kind}
+        row = {**who, "enrolled_at": now, "answered": 1}
         try:
             with self._store.begin() as connection:
                 connection.execute(insert(enrolments).values(row))
@@ -38,9 +64,17 @@ class Enrolments:
         with self._store.connect() as connection:
             return connection.execute(wanted).scalar() == nonce_hash
 
+    def kind_of(self, node_id: str) -> str:
+        """With which kind of token a node enrolled; empty when it did not."""
+        wanted = select(enrolments.c.kind).where(enrolments.c.node_id == node_id)
+        with self._store.connect() as connection:
+            return str(connection.execute(wanted).scalar() or "")
+
     def with_accounts(self) -> list[str]:
-        """Nodes that were given a broker account which has not been removed, sorted."""
-        wanted = select(enrolments.c.node_id).where(enrolments.c.account_removed_at.is_(None))
+        """Workers that were given a broker account which has not been removed, sorted."""
+        wanted = select(enrolments.c.node_id).where(
+            enrolments.c.account_removed_at.is_(None), enrolments.c.kind != "base"
+        )
         with self._store.connect() as connection:
             return sorted(connection.execute(wanted).scalars())
 

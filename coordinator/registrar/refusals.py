@@ -6,7 +6,7 @@ send what they like: nothing of theirs may grow in our memory, store or logs.
 
 from __future__ import annotations
 
-from agent.messages import EnrolRequest
+from agent.messages import UNASSIGNED, EnrolRequest, StartStep
 
 #: The longest texts that agents have reason to send, characters.
 LAUNCH_ID_LIMIT = 72
@@ -17,6 +17,11 @@ VERSION_LIMIT = 64
 #: The most addresses that one machine tells, and machines that one launch makes.
 ADDRESSES_LIMIT = 32
 INDEX_LIMIT = 10_000
+
+#: The most steps that come along, and characters of one: its name, what it says.
+STEPS_LIMIT = 50
+STEP_NAME_LIMIT = 128
+STEP_DETAIL_LIMIT = 2000
 
 #: At most so many refusals are told, and of each subject one, within so many seconds.
 TOLD_AT_MOST = 30
@@ -30,14 +35,19 @@ def absurdity(request: EnrolRequest) -> str:
     """
     if len(request.addresses) > ADDRESSES_LIMIT:
         return f"more than {ADDRESSES_LIMIT} addresses"
-    if not 0 <= request.index < INDEX_LIMIT:
+    if request.index != UNASSIGNED and not 0 <= request.index < INDEX_LIMIT:
         return f"the index is not below {INDEX_LIMIT}"
+    if len(request.steps) > STEPS_LIMIT:
+        return f"more than {STEPS_LIMIT} steps"
+    if any(absurd_step(step) for step in request.steps):
+        return "a step that is too long"
     texts = [
         ("launch_id", request.launch_id, LAUNCH_ID_LIMIT),
         ("token", request.token, SECRET_LIMIT),
         ("nonce", request.nonce, SECRET_LIMIT),
         ("hostname", request.hostname, NAME_LIMIT),
         ("agent_version", request.agent_version, VERSION_LIMIT),
+        ("cloud_id", request.cloud_id, NAME_LIMIT),
         *(("address", address, NAME_LIMIT) for address in request.addresses),
     ]
     for name, text, limit in texts:
@@ -46,6 +56,12 @@ def absurdity(request: EnrolRequest) -> str:
         if not text.isprintable():
             return f"{name} is not printable"
     return ""
+
+
+def absurd_step(step: StartStep) -> bool:
+    """Whether no agent of ours told this step."""
+    too_long = len(step.name) > STEP_NAME_LIMIT or len(step.detail) > STEP_DETAIL_LIMIT
+    return too_long or not step.name.isprintable()
 
 
 class Refusals:

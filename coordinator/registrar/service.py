@@ -5,7 +5,7 @@ from agent import green  # noqa: F401, I001 - patches the standard library befor
 from typing import Any
 
 from agent import bus
-from agent.messages import EnrolRequest, ReadyReport
+from agent.messages import EnrolRequest, ReadyReport, StartReport
 from agent.rpc_client import ClientPool
 from agent.wire import from_wire, to_wire
 from coordinator.config import config_of, read_access
@@ -34,6 +34,24 @@ class RegistrarService:
     @bus.rpc
     def ready(self, report: dict[str, Any]) -> dict[str, bool]:
         return {"accepted": self.part.ready(from_wire(ReadyReport, report))}
+
+    @bus.rpc
+    def starting(self, report: dict[str, Any]) -> None:
+        self.part.starting(from_wire(StartReport, report))
+
+    # Not for nodes: their accounts may publish to the methods above and no others.
+
+    @bus.rpc
+    def pool_token(self, pool: str, lifetime: float, uses: int = 1) -> Any:
+        return self.part.pool_token(pool, lifetime, uses)
+
+    @bus.rpc
+    def base_token(self, launch_id: str, lifetime: float) -> Any:
+        return self.part.base_token(launch_id, lifetime)
+
+    @bus.rpc
+    def dismiss(self, node_id: str) -> None:
+        self.part.dismiss(node_id)
 
     @bus.rpc
     def events(self, since: int = 0, limit: int = 1000) -> Any:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import Connection, and_, delete, insert, select, update
 
-from agent.messages import FINAL_STATES, InstanceState
+from agent.messages import FINAL_STATES, InstanceState, InstanceView
+from coordinator.errors import NotFound
 from coordinator.store.schema import batches, flags, instances, launches, pool_versions, transitions
 
 #: The final states as they are stored.
@@ -87,6 +89,20 @@ def add_transition(
     )
 
 
+def view_of(row: Mapping[str, Any]) -> InstanceView:
+    """A row of ``instances`` as it is told to others."""
+    state = InstanceState(row["state"])
+    names = {field.name for field in fields(InstanceView)} & set(row.keys())
+    same = {name: row[name] for name in names - {"state", "addresses"}}
+    return InstanceView(
+        **same,
+        index=row["index_in_launch"],
+        state=state,
+        addresses=tuple(row["addresses"]),
+        listed=row["cloud_id"] is not None and state not in FINAL_STATES,
+    )
+
+
 def snapshot_rows(
     connection: Connection, pool: str, since: int, told_after: float, at_most: int
 ) -> list[Mapping[str, Any]]:
@@ -105,6 +121,38 @@ def snapshot_rows(
     for wanted in (current, ended):
         rows += [dict(row) for row in connection.execute(wanted).mappings()]
     return sorted(rows, key=lambda row: (row["wanted_at"], row["node_id"]))
+
+
+#: Columns of an instance that say when something was or will be, epoch seconds, and others.
+_MOMENTS = ("wanted_at", "state_since", "enrolled_at", "first_listed_at", "start_step_at",
+            "boot_deadline", "launch_deadline", "drain_deadline")  # fmt: skip
+_TOLD = ("node_id", "launch_id", "pool", "cloud", "template", "state", "reason", "cloud_id",
+         "claimed_cloud_id", "addresses", "price", "unique_id", "outputs", "protected",
+         "boot_timeout", "start_step", "start_detail", "boot_cause", "boot_detail")  # fmt: skip
+
+
+def node_document(connection: Connection, node_id: str, now: float) -> dict[str, Any]:
+    """One instance with its history, oldest first, as plain JSON values. Raises NotFound."""
+    wanted = select(instances).where(instances.c.node_id == node_id)
+    row = connection.execute(wanted).mappings().first()
+    if row is None:
+        raise NotFound(f"no node '{node_id}'")
+    lines = select(transitions).where(transitions.c.node_id == node_id).order_by(transitions.c.id)
+    return {
+        **{name: row[name] for name in _TOLD},
+        "index": row["index_in_launch"],
+        "now": now,
+        **{name: row[name] for name in _MOMENTS},
+        "history": [
+            {
+                "state": line["to_state"],
+                "at": line["at"],
+                "actor": line["actor"],
+                "reason": line["reason"],
+            }
+            for line in connection.execute(lines).mappings()
+        ],
+    }
 
 
 def read_flag(connection: Connection, key: str) -> Any:

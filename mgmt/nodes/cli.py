@@ -1,4 +1,4 @@
-"""``epu nodes`` and ``epu events``."""
+"""``epu nodes``, ``epu node …`` and ``epu events``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from mgmt.invocation.cli import ANSWER_WITHIN, Invocation, pass_invocation, system_options
+from mgmt.invocation.cli import ANSWER_WITHIN, Commands, Invocation, pass_invocation, system_options
 from mgmt.output import Table, age_text, clock_text, text_of, yes_no
 
 
@@ -47,6 +47,31 @@ def nodes(invocation: Invocation, pool: str | None, every: bool) -> None:
     invocation.output.result(
         "nodes", document, [Table([*columns, "REASON"], rows, empty="no nodes")]
     )
+
+
+@click.group(cls=Commands, name="node")
+def node_group() -> None:
+    """Show one node."""
+
+
+@node_group.command()
+@click.argument("node_id", metavar="NODE")
+@system_options
+@pass_invocation
+def show(invocation: Invocation, node_id: str) -> None:
+    """All about one node: state, where it is in its start, why it failed, its history.
+
+    \b
+    Examples:
+      epu node show web-3f2a9c01d7-0
+      epu node show web-3f2a9c01d7-0 --json
+    """
+    from mgmt.node_lines import history_rows, node_lines
+
+    document = invocation.ask("node", node_id)
+    invocation.warn_of_missing(document)
+    history = Table(("TIME", "STATE", "BY", "WHY"), history_rows(document), empty="  no history")
+    invocation.output.result("node", document, [*node_lines(document), "", history])
 
 
 @click.command()
@@ -148,4 +173,4 @@ def moment_of(text: str, now: float) -> float:
         ) from None
 
 
-commands = (nodes, events)
+commands = (nodes, node_group, events)

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from agent.messages import BrokerAccess, BrokerAccount, EnrolRequest, NodeRole, ReadyReport
+from agent.messages import (
+    BrokerAccess,
+    BrokerAccount,
+    EnrolRequest,
+    NodeRole,
+    ReadyReport,
+    StartStep,
+)
 from agent.rpc_client import CallTimeout, RemoteError
 from agent.wire import to_wire
 from coordinator.enrolment_token import TokenRejected, mint
@@ -45,6 +52,11 @@ class World:
     def __init__(self) -> None:
         self.states = {"l-0": "LAUNCHING", "l-1": "LAUNCHING"}
         self.enrolled: list[str] = []
+        self.claims: dict[str, tuple[str, str]] = {}
+        self.cloud_ids: dict[str, str] = {}
+        self.pools: dict[str, dict[str, Any]] = {"p": {"work_queues": ["jobs"]}}
+        self.adopting = True
+        self.steps: list[tuple[str, str, str]] = []
         self.reported: list[dict[str, Any]] = []
         self.answering = True
         self.accounts = Accounts()
@@ -54,7 +66,10 @@ class World:
             host="h",
             port=1,
             vhost="v",
-            accounts={"admin": BrokerAccount(user="admin", password="secret")},
+            accounts={
+                "admin": BrokerAccount(user="admin", password="secret"),
+                "enrol": BrokerAccount(user="enrol", password="public"),
+            },
         )
         self.now = 50.0
         self.registrar = Registrar(
@@ -69,9 +84,14 @@ class World:
         )
 
     def call(self, service: str, method: str, *args: Any) -> Any:
-        assert service == "provisioner"
         if not self.answering:
             raise CallTimeout("no answer")
+        if service == "controller":
+            assert method == "pool"
+            if args[0] not in self.pools:
+                raise RemoteError("NotFound", args[0])
+            return {"section": self.pools[args[0]]}
+        assert service == "provisioner"
         return getattr(self, method)(*args)
 
     def node_for_enrolment(self, launch_id: str, index: int) -> dict[str, Any]:
@@ -79,10 +99,28 @@ class World:
         if node_id not in self.states:
             raise RemoteError("NotFound", node_id)
         role = to_wire(NodeRole(work_queues=("jobs",)))
-        return {"node_id": node_id, "pool": "p", "state": self.states[node_id], "role": role}
+        return {
+            "node_id": node_id,
+            "pool": "p",
+            "state": self.states[node_id],
+            "role": role,
+            "cloud_id": self.cloud_ids.get(node_id),
+        }
 
-    def node_enrolled(self, node_id: str, addresses: list[str]) -> None:
+    def adopt_node(
+        self, launch_id: str, index: int, pool: str, wanted: Any, machine: dict[str, str]
+    ) -> dict[str, Any]:
+        assert list(wanted["role"]["work_queues"]) == ["jobs"] and pool == "p"
+        self.states[f"{launch_id}-{index}"] = "BOOTING"
+        found = self.node_for_enrolment(launch_id, index)
+        return found if self.adopting else {**found, "state": "REJECTED"}
+
+    def node_starting(self, node_id: str, step: str, detail: str) -> None:
+        self.steps.append((node_id, step, detail))
+
+    def node_enrolled(self, node_id: str, addresses: list[str], cloud_id: str, told: str) -> None:
         self.enrolled.append(node_id)
+        self.claims[node_id] = (cloud_id, told)
 
     def node_ready(self, report: dict[str, Any]) -> dict[str, Any]:
         self.reported.append(report)
@@ -237,7 +275,10 @@ def test_a_known_node_with_an_old_token_that_is_gone_stays_out(world: World) -> 
         {"addresses": ("10.0.0.1",) * 33},
         {"addresses": ("1" * 256,)},
         {"agent_version": "v" * 65},
-        {"index": -1},
+        {"index": -2},
+        {"cloud_id": "x" * 256},
+        {"steps": (StartStep(name="s"),) * 51},
+        {"steps": (StartStep(name="s", detail="x" * 2001),)},
         {"index": 10**100},
     ],
     ids=lambda absurd: next(iter(absurd)),

@@ -1,0 +1,30 @@
+"""One node for a person who asks what is the matter with it. Plain functions over a ``Call``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from coordinator.errors import NotFound, did_you_mean
+from mgmt.answers import Call, ask, gather
+
+
+def node(call: Call, node_id: str) -> dict[str, Any]:
+    """All that is known of one node, health included. Raises NotFound with the nearest id."""
+    try:
+        found: dict[str, Any] = ask(call, "provisioner", "node", node_id)
+    except NotFound:
+        living = ask(call, "provisioner", "live_nodes")
+        hint = did_you_mean(node_id, [str(one["node_id"]) for one in living][:200])
+        raise NotFound(f"no node '{node_id}'" + (f"; {hint}" if hint else "")) from None
+    seen = gather(call, [("controller", "pool", (found["pool"],))])
+    pool: dict[str, Any] = seen.answers.get("controller.pool") or {}
+    instances = pool.get("instances") or ()
+    judged: Mapping[str, Any] = next((one for one in instances if one["node_id"] == node_id), {})
+    return {
+        **found,
+        "health": judged.get("health"),
+        "busy": judged.get("busy"),
+        "kept_until": judged.get("kept_until"),
+        "missing": seen.missing,
+    }

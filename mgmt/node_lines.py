@@ -1,0 +1,71 @@
+"""One node as a person reads it: what ``epu node show`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mgmt.output import age_text, clock_text, text_of
+
+#: States in which a node has not started yet.
+_STARTING = frozenset({"REQUESTED", "LAUNCHING", "BOOTING"})
+
+
+def node_lines(document: Mapping[str, Any]) -> list[str]:
+    """A document of ``node_details.node`` in lines; its history is left to a table."""
+    now = float(document["now"])
+
+    def ago(moment: float | None) -> str:
+        return "-" if moment is None else f"{age_text(now - moment)} ago"
+
+    cloud = text_of(document["cloud"])
+    if document["cloud_id"]:
+        cloud += f"  {document['cloud_id']}"
+    if document["claimed_cloud_id"]:
+        cloud += f"  (calls itself {document['claimed_cloud_id']})"
+    facts = [
+        ("pool", text_of(document["pool"])),
+        ("state", f"{document['state']} since {age_text(now - document['state_since'])}"),
+        ("reason", text_of(document["reason"])),
+        ("health", text_of(document["health"])),
+        ("cloud", cloud),
+        ("addresses", ", ".join(document["addresses"]) or "-"),
+        ("template", text_of(document["template"])),
+        ("wanted", ago(document["wanted_at"])),
+    ]
+    if document["state"] in _STARTING or document["boot_cause"]:
+        facts.append(("start", start_text(document)))
+    if document["boot_cause"]:
+        facts.append(("cause", str(document["boot_cause"])))
+    if document["kept_until"]:
+        facts.append(("kept", f"for a look, until {clock_text(document['kept_until'])}"))
+    lines = [f"node {document['node_id']}", *(f"  {name:<11}{value}" for name, value in facts)]
+    if document["boot_detail"]:
+        lines += ["", *(f"  {line}" for line in str(document["boot_detail"]).splitlines())]
+    return lines
+
+
+def start_text(document: Mapping[str, Any]) -> str:
+    """Where a node is, or was, in its start: the last step that its agent told."""
+    now = float(document["now"])
+    if not document["start_step"]:
+        left = document["boot_deadline"]
+        waits = f"; boot_timeout in {age_text(left - now)}" if left and left > now else ""
+        return f"nothing heard of its agent yet{waits}"
+    at = document["start_step_at"]
+    when = f", {age_text(now - at)} ago" if at is not None else ""
+    first = next(iter(str(document["start_detail"]).splitlines()), "")
+    return f"{document['start_step']}{when}" + (f": {first}" if first else "")
+
+
+def history_rows(document: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Time, state, who and why of each change, oldest first."""
+    return [
+        (clock_text(line["at"]), line["state"], line["actor"], _one_line(line["reason"]))
+        for line in document["history"]
+    ]
+
+
+def _one_line(text: str) -> str:
+    lines = text.splitlines()
+    return text_of(lines[0] + (" …" if len(lines) > 1 else "") if lines else "")

@@ -100,7 +100,13 @@ class LibcloudCloud:
                 return
             there = self._named()
             for index in open_ones:
-                self._make(request, index, wanted, known.get(index), there)
+                try:
+                    self._make(request, index, wanted, known.get(index), there)
+                except InsufficientCapacity as problem:
+                    if not known and index == open_ones[0]:
+                        raise
+                    # Only before any machine was made may another cloud be asked.
+                    raise RetryLater(f"no room for the rest of the launch: {problem}") from None
 
     def list_instances(
         self, run: str, launch_ids: Sequence[str] | None = None

@@ -128,7 +128,7 @@ class Script:
         self.buckets: dict[str, Bucket] = {}
         self.calls: list[Call] = []
         self._clock = clock
-        self._random = random.Random(seed)
+        self.chance = random.Random(seed)
         self._next: dict[str, deque[Fault]] = {}
         self._lock = threading.Lock()
 
@@ -140,7 +140,7 @@ class Script:
         with self._lock:
             if waiting := self._next.get(action):
                 return waiting.popleft()
-            return self.chaos.draw(self._random.random())
+            return self.chaos.draw(self.chance.random())
 
     def throttle(self, action: str, instances: int) -> None:
         """Raises ApiError when the family's bucket, or that of instances, is empty."""

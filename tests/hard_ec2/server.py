@@ -40,9 +40,12 @@ class HardEc2:
     """
 
     def __init__(self, clock: Callable[[], float] = time.time, seed: int = 0) -> None:
-        self.account = Account()
-        self.world = World(self.account, clock, seed)
-        self.script = Script(clock, seed)
+        self._clock = clock
+        self._seed = seed
+        self.account: Account
+        self.world: World
+        self.script: Script
+        self.forget()
         self.skew = 0.0
         self._open = threading.Event()
         self._open.set()
@@ -96,6 +99,18 @@ class HardEc2:
     def fail_next(self, action: str, *faults: Fault) -> None:
         """The next calls of ``action`` meet ``faults``, one each."""
         self.script.fail_next(action, *faults)
+
+    def forget(self, clock: Callable[[], float] | None = None) -> None:
+        """An account in which nothing ever happened, at the same address."""
+        self._clock = clock or self._clock
+        self.account = Account()
+        self.world = World(self.account, self._clock, self._seed)
+        self.script = Script(self._clock, self._seed)
+
+    def reseed(self, seed: int) -> None:
+        """Let chance take another course from here on."""
+        self.world.chance.seed(seed)
+        self.script.chance.seed(seed)
 
     def throttle(self) -> None:
         """From now on calls draw from token buckets of Amazon's sizes."""

@@ -105,7 +105,7 @@ class World:
         self.listings = 0
         self.lock = threading.RLock()
         self._clock = clock
-        self._random = random.Random(seed)
+        self.chance = random.Random(seed)
         self._machines: dict[str, Machine] = {}
         self._launches: dict[str, _Launch] = {}
         self._pages: dict[str, list[tuple[Machine, tuple[int, str]]]] = {}
@@ -262,7 +262,7 @@ class World:
                 matches(machine, state, name, values) for name, values in filters.items()
             ):
                 continue
-            if self.lag.blink and machine.alive and self._random.random() < self.lag.blink:
+            if self.lag.blink and machine.alive and self.chance.random() < self.lag.blink:
                 continue
             shown.append((machine, state))
         return shown
@@ -270,8 +270,8 @@ class World:
     def _moment_shown(self) -> Moment:
         seconds, listings = self.lag.seconds, self.lag.listings
         if self.lag.backwards:
-            seconds = self._random.uniform(0, seconds)
-            listings = self._random.randint(0, listings)
+            seconds = self.chance.uniform(0, seconds)
+            listings = self.chance.randint(0, listings)
         return Moment(self._clock() - seconds, self.listings - listings)
 
     def _state(self, machine: Machine, moment: Moment) -> tuple[int, str] | None:

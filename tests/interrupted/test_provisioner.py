@@ -62,6 +62,7 @@ class WatchedCloud:
 
     user_data_form = "agent-config"
     batches = True
+    batch_limit = 100
 
     def __init__(self, cloud: InMemoryCloud, points: Points, window: float | None) -> None:
         self._cloud = cloud

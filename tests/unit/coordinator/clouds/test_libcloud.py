@@ -140,6 +140,17 @@ def test_a_full_cloud_and_an_empty_one(
     assert len(ec2.machines) == 1
 
 
+def test_a_launch_of_which_a_part_was_made_is_not_given_to_another_cloud(
+    ec2: HardEc2, driver: LibcloudCloud
+) -> None:
+    ec2.account.capacity["c5.large"] = 1
+    with pytest.raises(RetryLater):
+        driver.launch(wanted(count=2))
+    ec2.account.capacity["c5.large"] = 1
+    driver.launch(wanted(count=2))
+    assert len(ec2.world.history) == 2
+
+
 @pytest.mark.parametrize(
     ("spoil", "error"),
     [

@@ -152,6 +152,7 @@ def enrol(
             refused, trouble = True, f"the registrar's answer can't be read: {problem}"
         else:
             if config.is_mine(answer.node_id) and NODE_ACCOUNT in answer.broker.accounts:
+                answer = _where_we_reached_it(answer, config.broker)
                 store_answer(config.directory, answer)
                 start.tell("enrolment", f"enrolled as {answer.node_id}, attempt {attempt + 1}")
                 log.info("enrolled as %s in pool %s", answer.node_id, answer.pool)
@@ -176,6 +177,16 @@ def _step_of(problem: CallFailed, broker: BrokerAccess, refused: bool) -> tuple[
     if kind.startswith("SSL"):
         return "broker", f"TLS refused at {where}: {problem}"
     return "broker", f"unreachable at {where}: {problem}"
+
+
+def _where_we_reached_it(answer: EnrolAnswer, reached: BrokerAccess) -> EnrolAnswer:
+    """The answer with the broker's address as this machine knows it.
+
+    The registrar tells its own; a machine in a network of its own may have another for the
+    same broker, and the one by which it has just asked is right.
+    """
+    broker = replace(answer.broker, host=reached.host, port=reached.port)
+    return replace(answer, broker=broker)
 
 
 # ------------------------------------------------------------------ a stored account

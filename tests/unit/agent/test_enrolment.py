@@ -108,6 +108,15 @@ def test_an_answer_for_another_node_is_not_taken(config: AgentConfig) -> None:
     assert len(script.requests) == 2
 
 
+def test_the_broker_is_kept_where_this_machine_reached_it(config: AgentConfig) -> None:
+    elsewhere = replace(config, broker=replace(BROKER, host="10.0.2.2"))
+    assert run(elsewhere, Script(ANSWER)).broker.host == "10.0.2.2"
+    stored = stored_answer(elsewhere)
+    assert stored is not None
+    assert (stored.broker.host, stored.broker.port) == ("10.0.2.2", BROKER.port)
+    assert stored.broker.accounts == NODE.accounts
+
+
 def test_the_answer_is_stored_for_our_own_user_only(config: AgentConfig) -> None:
     run(config, Script(ANSWER))
     assert stored_answer(config) == ANSWER

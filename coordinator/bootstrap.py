@@ -100,14 +100,19 @@ def build_keeper(
     )
 
 
-def open_cloud(config: CoordinatorConfig, name: str) -> tuple[CloudProcess, dict[str, str]]:
+def open_cloud(
+    config: CoordinatorConfig, name: str, broker_host: str
+) -> tuple[CloudProcess, dict[str, str]]:
     """A cloud's driver, and how its machines come by their agent, for the templates.
 
+    ``broker_host`` is the broker's address here: a loopback address is another one on
+    machines of some clouds.
     Raises ConfigProblem, RetryLater.
     """
     from coordinator.clouds.agent_settings import (
         CLOUD_INIT,
         check_form,
+        is_loopback,
         split_settings,
         with_our_keys,
     )
@@ -120,7 +125,10 @@ def open_cloud(config: CoordinatorConfig, name: str) -> tuple[CloudProcess, dict
     except ConfigProblem as problem:
         raise with_our_keys(problem) from None
     check_form(settings, cloud.user_data_form, key)
-    return cloud, agents.variables() if cloud.user_data_form == CLOUD_INIT else {}
+    if cloud.user_data_form != CLOUD_INIT:
+        return cloud, {}
+    here = {"broker_host": cloud.loopback_address} if is_loopback(broker_host) else {}
+    return cloud, {**here, **agents.variables()}
 
 
 def build_provisioner(
@@ -135,7 +143,7 @@ def build_provisioner(
     from userdata_templates.render import render
 
     enrol_only = replace(access, accounts={"enrol": access.accounts["enrol"]}, management_url=None)
-    opened = {name: open_cloud(config, name) for name in config.clouds}
+    opened = {name: open_cloud(config, name, access.host) for name in config.clouds}
     launcher = Launcher(
         config.run,
         read_token_key(config),

@@ -19,6 +19,9 @@ from coordinator.errors import ConfigProblem, Problem, did_you_mean
 CLOUD_INIT = "cloud-init"
 INSTALL, CONFIGURE = "install", "configure"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+#: Keys that mean the same whether the agent is installed or in the image.
+_ALWAYS = frozenset({"agent", "python", "packages", "broker_host"})
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]{0,252})")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -31,6 +34,8 @@ class AgentSettings:
     the agent. ``wheelhouse`` (a URL or a directory of the machine), its ``wheelhouse_sha256``
     (of manifest.json), ``index_url``, ``requirement`` (what pip is asked for): see
     ``userdata_templates/parts/machine.j2``. ``packages``: Debian packages, words.
+    ``broker_host``: the broker's address as these machines know it, where that is another
+    than the coordinator's own.
     """
 
     agent: str = INSTALL
@@ -40,6 +45,7 @@ class AgentSettings:
     index_url: str = ""
     requirement: str = ""
     packages: str = ""
+    broker_host: str = ""
 
     def variables(self) -> dict[str, str]:
         """What was said, by the names that the templates use."""
@@ -80,6 +86,11 @@ def check_form(settings: Mapping[str, str], form: str, key: str = "") -> None:
         )
 
 
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` means a machine's own loopback interface to that machine."""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
 def with_our_keys(problem: ConfigProblem) -> ConfigProblem:
     """What a driver said of its settings; it does not know that a key nearly was one of ours."""
     return ConfigProblem(
@@ -103,12 +114,14 @@ def _problems(ours: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     for name, text in ours.items():
         if _UNPRINTABLE.search(text):
             yield name, "holds a character that can't be printed", ""
-        elif text and agent == CONFIGURE and name not in ("agent", "python", "packages"):
+        elif text and agent == CONFIGURE and name not in _ALWAYS:
             yield name, "installs nothing where the image has the agent", f"or agent: {INSTALL}"
         elif text and name in ("wheelhouse", "index_url"):
             yield from _place_problems(name, text)
         elif text and name == "python" and not text.startswith("/"):
             yield name, f"must be an absolute path on the machine, not '{text}'", ""
+        elif text and name == "broker_host" and not _HOST.fullmatch(text):
+            yield name, f"must be a host's name or address, not '{text}'", "the port stays"
         elif text and name == "wheelhouse_sha256" and not _DIGEST.fullmatch(text):
             yield name, "must be 64 hexadecimal digits", "epu wheelhouse build prints them"
     if ours.get("wheelhouse") and ours.get("index_url"):

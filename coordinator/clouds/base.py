@@ -119,6 +119,8 @@ class CloudDriver(Protocol):
 
     * ``batch_limit``: machines of one launch at most, where it ``batches`` (default 100);
     * ``user_data_form``: which templates of ``userdata_templates`` fit.
+    * ``loopback_address``: by which its machines reach this host's loopback interface, where
+      that is another than 127.0.0.1.
 
     Every method may raise RetryLater, InsufficientCapacity, LaunchRefused or
     CredentialsRejected from ``coordinator.errors``; nothing else on purpose.

@@ -126,6 +126,7 @@ def _described(driver: CloudDriver) -> dict[str, Any]:
         "batches": driver.batches,
         "batch_limit": batch_limit_of(driver),
         "user_data_form": getattr(driver, "user_data_form", "cloud-init"),
+        "loopback_address": getattr(driver, "loopback_address", ""),
     }
 
 

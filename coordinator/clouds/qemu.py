@@ -54,6 +54,7 @@ class QemuCloud:
     consistency_window = 0.0
     batches = True
     user_data_form = "cloud-init"
+    loopback_address = "10.0.2.2"
 
     def __init__(self, root: Path, settings: QemuSettings) -> None:
         self.root = root

@@ -61,6 +61,7 @@ class CloudProcess:
         self.batches = bool(ready["batches"])
         self.batch_limit = int(ready["batch_limit"])
         self.user_data_form = str(ready["user_data_form"])
+        self.loopback_address = str(ready["loopback_address"])
 
     def __repr__(self) -> str:
         return f"CloudProcess({self.name!r})"

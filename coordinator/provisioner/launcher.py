@@ -79,7 +79,7 @@ class Launcher:
     ``enrol_access``: wire form of the BrokerAccess whose only account is ``enrol``; with the
     short-lived token it is all that user-data holds. ``render``: see
     ``userdata_templates.render``. ``agents``: cloud → variables that say how its machines
-    come by their agent; a pool's own go before them.
+    come by their agent, ``broker_host`` among them; a pool's own go before them.
     """
 
     def __init__(
@@ -104,14 +104,17 @@ class Launcher:
         if launch.token_expires_at is None:
             raise ValueError(f"launch {launch.launch_id} was not prepared")
         token = mint(self._key, self._run, launch.launch_id, launch.token_expires_at)
+        chosen = {**self._agents.get(launch.cloud, {}), **launch.variables}
+        broker = self._access
+        if host := chosen.get("broker_host"):
+            broker = {**broker, "host": host}
         variables = {
-            **self._agents.get(launch.cloud, {}),
-            **launch.variables,
+            **chosen,
             "run": self._run,
             "pool": launch.pool,
             "launch_id": launch.launch_id,
             "token": token,
-            "broker": self._access,
+            "broker": broker,
             "variables": dict(launch.variables),
         }
         try:

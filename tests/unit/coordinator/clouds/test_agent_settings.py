@@ -46,6 +46,7 @@ def test_who_says_nothing_gets_an_agent_installed() -> None:
         ({"wheelhouse": "/w", "index_url": "http://i"}, "index_url: is not used where there is"),
         ({"wheelhouse": "/w", "wheelhouse_sha256": "x"}, "64 hexadecimal digits"),
         ({"wheelhouse_sha256": DIGEST}, "belongs to a wheelhouse"),
+        ({"broker_host": "mq:5672/x"}, "broker_host: must be a host's name or address"),
         ({"packages": "a\nb"}, "packages: holds a character that can't be printed"),
     ],
 )

@@ -15,6 +15,7 @@ from coordinator.bootstrap import open_cloud
 from coordinator.config import CoordinatorConfig
 from coordinator.errors import ConfigProblem, InsufficientCapacity, RetryLater
 
+HERE = "127.0.0.1"
 BAKED = {"agent": "configure", "python": "/srv/agent/bin/python"}
 
 
@@ -44,6 +45,14 @@ def test_a_pools_own_variables_go_before_the_clouds(world: Any) -> None:
     with_agents(world, {"agent": "install", "wheelhouse": "/a"})
     world.running(1, variables={"wheelhouse": "/b"})
     assert told(world)["install"]["wheelhouse"] == "/b"
+
+
+def test_machines_are_told_the_address_by_which_they_reach_the_broker(world: Any) -> None:
+    with_agents(world, {**BAKED, "broker_host": "10.0.2.2"})
+    world.running(1)
+    text = world.clouds["cloud"].history[-1].request.user_data
+    files = {file["path"]: file["content"] for file in yaml.safe_load(text)["write_files"]}
+    assert json.loads(files["/etc/epu/agent.json"])["broker"]["host"] == "10.0.2.2"
 
 
 def test_pr_1_a_template_without_user_data_is_launch_failed(world: Any) -> None:
@@ -129,6 +138,7 @@ class Cloudy:
     consistency_window = 0.0
     batches = True
     user_data_form = "cloud-init"
+    loopback_address = "10.0.2.2"
 
     @classmethod
     def from_settings(cls, settings, state_dir):
@@ -154,22 +164,31 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Coo
 
 
 def test_a_driver_never_sees_the_settings_that_are_ours(config: Any) -> None:
-    _, agents = open_cloud(config(image="debian", **BAKED), "sky")
+    _, agents = open_cloud(config(image="debian", **BAKED), "sky", "broker.example")
     assert agents == BAKED
+
+
+def test_a_broker_on_loopback_is_elsewhere_for_machines_with_a_network_of_their_own(
+    config: Any,
+) -> None:
+    assert open_cloud(config(), "sky", HERE)[1]["broker_host"] == "10.0.2.2"
+    assert "broker_host" not in open_cloud(config(), "sky", "broker.example")[1]
+    said = config(broker_host="192.0.2.7")
+    assert open_cloud(said, "sky", HERE)[1]["broker_host"] == "192.0.2.7"
 
 
 def test_a_key_that_is_nobodys_is_named_with_ours_in_mind(config: Any) -> None:
     with pytest.raises(ConfigProblem, match="pyton: unknown key .did you mean 'python'"):
-        open_cloud(config(pyton="/x"), "sky")
+        open_cloud(config(pyton="/x"), "sky", HERE)
 
 
 def test_settings_of_ours_are_checked_before_any_driver_runs(config: Any) -> None:
     with pytest.raises(ConfigProblem, match=r"clouds\.sky\.agent: must be install or configure"):
-        open_cloud(config(agent="baked"), "sky")
+        open_cloud(config(agent="baked"), "sky", HERE)
 
 
 def test_a_process_cloud_takes_no_settings_of_agents(tmp_path: Path) -> None:
     clouds = {"here": {"driver": "process", "agent": "configure"}}
     config = CoordinatorConfig(run="run", accounts="", state_dir=str(tmp_path), clouds=clouds)
     with pytest.raises(ConfigProblem, match=r"clouds\.here\.agent: means nothing here"):
-        open_cloud(config, "here")
+        open_cloud(config, "here", HERE)

@@ -6,6 +6,7 @@ files, runs the program in its own process group, and writes down how it ended. 
 that is killed or restarted meanwhile loses nothing. Standard library only.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -66,14 +67,12 @@ def _unpack(directory: Path) -> None:
     (directory / ARCHIVE).unlink()
 
 
-def _run(directory: Path, start: dict[str, Any], umask: int) -> dict[str, Any]:
-    place = directory / STAGE / start["working"]
-    environment = {**os.environ, **start["environment"], "EPU_BOOTOUT": f"{place}/bootout.json"}
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    output = os.open(directory / OUTPUT, flags, 0o600)
+def _spawned(
+    words: list[str], output: int, place: Path, environment: dict[str, str], umask: int
+) -> "subprocess.Popen[bytes]":
     try:
-        child = subprocess.Popen(
-            start["words"],
+        return subprocess.Popen(
+            words,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -81,6 +80,20 @@ def _run(directory: Path, start: dict[str, Any], umask: int) -> dict[str, Any]:
             env=environment,
             umask=umask,
         )
+    except OSError as problem:
+        if problem.errno != errno.ENOEXEC:
+            raise
+    # A script without its first line: every shell runs it.
+    return _spawned(["/bin/sh", *words], output, place, environment, umask)
+
+
+def _run(directory: Path, start: dict[str, Any], umask: int) -> dict[str, Any]:
+    place = directory / STAGE / start["working"]
+    environment = {**os.environ, **start["environment"], "EPU_BOOTOUT": f"{place}/bootout.json"}
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    output = os.open(directory / OUTPUT, flags, 0o600)
+    try:
+        child = _spawned(start["words"], output, place, environment, umask)
     except (OSError, ValueError) as problem:
         return {"problem": f"can't be started: {problem}"}
     finally:

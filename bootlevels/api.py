@@ -28,11 +28,13 @@ from bootlevels.plan_source import read_launch_plan
 from bootlevels.record import LaunchRecord, Record, RunRecord, ServiceRecord
 from bootlevels.run_home import RECORD_NAME, RUN_NAME, epu_home, run_names
 from bootlevels.run_lock import writer_lock
+from bootlevels.run_secrets import forget_secrets
 from bootlevels.run_status import RunStatus, look_at_run
 from bootlevels.run_store import (
     RunIsTerminating,
     Wanted,
     WorkersRemain,
+    must_have_secrets,
     note_workers_left,
     store_run,
     workers_left,
@@ -254,14 +256,15 @@ class Run:
         *,
         leave_workers: bool = False,
         workers_confirmed: bool = False,
+        keep_secrets: bool = False,
         watch: Watcher | None = None,
         stop: Event | None = None,
     ) -> Outcome:
         """End every level, highest first; again goes on, after the end it is harmless.
 
         ``leave_workers`` lets them run, and is remembered; ``workers_confirmed``: the
-        caller made sure that there are none. Raises WorkersRemain (nothing was touched)
-        without either; Interrupted, RunIsBusy, RecordProblem.
+        caller made sure that there are none; ``keep_secrets``: it is to be booted anew.
+        Raises WorkersRemain (nothing was touched), Interrupted, RunIsBusy, RecordProblem.
         """
         with self.writing("epu terminate", watch, stop) as runner:
             if self.info.terminated_at is not None:
@@ -271,7 +274,10 @@ class Run:
                 note_workers_left(self.directory, True)
             elif not workers_confirmed:
                 self._no_workers()
-            return runner.terminate()
+            outcome = runner.terminate()
+            if outcome.ok and not keep_secrets:
+                forget_secrets(self.directory)
+            return outcome
 
     @property
     def workers_left(self) -> bool:
@@ -361,6 +367,8 @@ class Run:
         """A runner that has the run for itself. Raises RunIsBusy."""
         with writer_lock(self.directory, doing):
             self._forget()
+            if doing in ("epu boot", "epu repair"):  # an end goes as far as it can without
+                must_have_secrets(self.directory, self.plan)
             record = Record(self.directory, writable=True)
             life = ServiceLife(
                 plan=self.plan,

@@ -39,6 +39,9 @@ MAX_LENGTH = 64_000
 
 ENVIRONMENT = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)\Z")
 _SEALED = re.compile(r"\0env:([A-Za-z_][A-Za-z0-9_]*)\0")
+_URL_PASSWORD = re.compile(r"://[^/\s:@]*:([^/\s:@]+)@")
+#: What stands for a literal secret that is not at hand (``run_secrets``).
+_ABSENT = re.compile(r"\0secret:[0-9a-f.]+\0")
 _OPEN = re.compile(r"\$?\$\{")
 _INSIDE = re.compile(
     r"(?:(?P<owner>\.|[A-Za-z][A-Za-z0-9_-]*\.))?(?P<name>[A-Za-z_][A-Za-z0-9_-]*)\Z"
@@ -146,6 +149,8 @@ class Attributes:
 
     def expand(self, text: str, service: ServiceSpec | None = None) -> str:
         """``text`` with every reference resolved. Raises Unresolved, MalformedReference."""
+        if "\0secret:" in text:
+            raise Unresolved("a secret of the plan is needed, and is not there any more")
         expanded = ""
         for part in split(text):
             expanded += self.value(part, service) if isinstance(part, Reference) else part
@@ -266,7 +271,7 @@ def secrets_of(plan: LaunchPlan, environment: Mapping[str, str]) -> frozenset[st
     Values shorter than four characters protect nothing and would garble every line.
     """
     found: set[str] = set()
-    for value in (*named_secrets(plan, environment).values(), *_literal_secrets(plan)):
+    for value in (*named_secrets(plan, environment).values(), *literal_secrets(plan)):
         found |= {value, quote(value, safe=""), json.dumps(value)[1:-1]}
         found |= {value.replace("'", quoted) for quoted in ("'\"'\"'", "'\\''")}
         # Output is shown by lines; a key that has several is hidden in each.
@@ -281,10 +286,14 @@ def named_secrets(plan: LaunchPlan, environment: Mapping[str, str]) -> dict[str,
     return {name: value for name, value in values.items() if len(value) >= 4}
 
 
-def _literal_secrets(plan: LaunchPlan) -> set[str]:
-    """Values that stand in the plan in clear under a name that says they are secrets."""
-    texts = {text for key, text in declared_texts(plan) if is_secret_key(key.rpartition(".")[2])}
-    return {text for text in texts if "${" not in text and not ENVIRONMENT.match(text)}
+def literal_secrets(plan: LaunchPlan) -> set[str]:
+    """Values that stand in the plan in clear under a name that says they are secrets, and
+    passwords in URLs.
+    """
+    texts = list(declared_texts(plan))
+    found = {text for key, text in texts if is_secret_key(key.rpartition(".")[2])}
+    found |= {one for _, text in texts for one in _URL_PASSWORD.findall(text)}
+    return {text for text in found if text and "${" not in text and not ENVIRONMENT.match(text)}
 
 
 def sealed(text: str, secrets: Mapping[str, str]) -> str:
@@ -305,4 +314,4 @@ def masked(text: str, secrets: frozenset[str]) -> str:
     """``text`` with every secret replaced by ``***``, longer secrets first."""
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "***")
-    return text
+    return _ABSENT.sub("***", text) if "\0" in text else text

@@ -13,6 +13,8 @@ from bootlevels.attributes import (
     MalformedReference,
     Reference,
     Unresolved,
+    masked,
+    secrets_of,
     split,
 )
 from bootlevels.inputs import may_be_early
@@ -20,8 +22,8 @@ from bootlevels.plan import LaunchPlan, Program, ReadyCheck, ServiceKind, Servic
 
 
 def described_plan(plan: LaunchPlan, attributes: Attributes) -> dict[str, Any]:
-    """``plan`` for people and programs; ``env:NAME`` values are not read."""
-    return {
+    """``plan`` for people and programs: secrets are masked, ``env:NAME`` stays as it is."""
+    found = {
         "plan": plan.name,
         "description": plan.description,
         "source": plan.source,
@@ -38,6 +40,8 @@ def described_plan(plan: LaunchPlan, attributes: Attributes) -> dict[str, Any]:
         ],
         "launches": launches_of(plan),
     }
+    hidden: dict[str, Any] = _masked_tree(found, secrets_of(plan, attributes.environment))
+    return hidden
 
 
 def launches_of(plan: LaunchPlan) -> dict[str, Any]:
@@ -96,6 +100,16 @@ def _check(check: ReadyCheck, attributes: Attributes, service: ServiceSpec) -> d
     program = _program(check.program, attributes, service)
     asked = program["run"] if program else _shown(check.target, attributes, service)
     return {check.kind.value: asked, "interval": check.interval, "timeout": check.timeout}
+
+
+def _masked_tree(value: Any, secrets: frozenset[str]) -> Any:
+    if isinstance(value, str):
+        return masked(value, secrets)
+    if isinstance(value, dict):
+        return {key: _masked_tree(inner, secrets) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_masked_tree(inner, secrets) for inner in value]
+    return value
 
 
 def _shown_tree(value: Any, attributes: Attributes, service: ServiceSpec) -> Any:

@@ -55,6 +55,8 @@ class ProgramSteps:
             )
         except BadBootout as problem:
             raise StepFailed(str(problem), tail=self.shown(end)) from None
+        finally:
+            bootout.unlink(missing_ok=True)  # what is in it may be secret, and is on record
         missing = [
             name
             for name in service.outputs

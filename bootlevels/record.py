@@ -1,8 +1,9 @@
 """The record of a run: one SQLite file, written ahead of everything that is done.
 
 Others read it while the boot goes on (WAL); a second writer is kept out by a lock file.
-Both are 0600 from the moment they exist. Plans are stored with ``env:NAME`` as written, so
-a record holds no secret but what boot programs give as outputs.
+Both are 0600 from the moment they exist. Plans are stored with ``env:NAME`` as written and
+with references in place of literal secrets (``run_secrets``), so a record holds no secret
+but what boot programs make up and give as outputs.
 """
 
 from __future__ import annotations
@@ -18,10 +19,17 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from agent.wire import MalformedMessage, from_wire, to_wire
+from bootlevels.attributes import literal_secrets
 from bootlevels.boot_sequence import NEXT_STATES, ServiceState
 from bootlevels.machine_record import MachineLife, MachineRecord
 from bootlevels.plan import LaunchPlan
-from bootlevels.record_file import RecordProblem, record_engine, set_durable, transaction
+from bootlevels.record_file import (
+    RecordProblem,
+    file_problems,
+    record_engine,
+    set_durable,
+    transaction,
+)
 from bootlevels.record_tables import (
     FORMAT,
     TABLES,
@@ -34,6 +42,7 @@ from bootlevels.record_tables import (
     machine_row,
     machines_table,
     metadata,
+    run_row,
     run_table,
     service_of,
     service_row,
@@ -41,6 +50,7 @@ from bootlevels.record_tables import (
 )
 from bootlevels.record_writer import GroupWriter, Key, Row
 from bootlevels.run_home import RECORD_NAME
+from bootlevels.run_secrets import RunSecrets
 from bootlevels.transports.program import Started
 from coordinator.errors import InvalidTransition
 
@@ -68,6 +78,7 @@ class Record:
         self._machines: dict[str, MachineRecord] = {}
         self._connection: Connection | None = None
         self._writer = GroupWriter(self._commit)
+        self._secrets = RunSecrets.of(directory)
 
     @classmethod
     def create(
@@ -87,11 +98,12 @@ class Record:
             os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         except OSError as error:
             raise RecordProblem(f"{unfinished} can't be written: {error.strerror}") from None
+        kept = RunSecrets(directory)
         engine = record_engine(unfinished, writable=True, wal=False)
         with transaction(engine, unfinished) as connection:
             metadata.create_all(connection)
             connection.exec_driver_sql(f"PRAGMA user_version={FORMAT}")
-            row = _run_values(plan, given, remapped or {})
+            row = run_row(kept, plan, given, remapped or {})
             connection.execute(insert(run_table).values(**row, name=name, created_at=now))
         engine.dispose()
         os.replace(unfinished, path)
@@ -116,11 +128,12 @@ class Record:
                     "use the version of epu that wrote it"
                 )
             row = connection.execute(select(run_table)).mappings().first()
+            self._secrets = RunSecrets.of(self.path.parent)  # another writer's may be new
         if row is None:
             raise RecordProblem(f"{self.path} is not the record of a run")
         try:
-            plan = from_wire(LaunchPlan, json.loads(row["plan"]))
-            given = from_wire(dict[str, str], json.loads(row["given"]))
+            plan = from_wire(LaunchPlan, self._secrets.unsealed(json.loads(row["plan"])))
+            given = from_wire(dict[str, str], self._secrets.unsealed(json.loads(row["given"])))
             remapped = from_wire(dict[str, str], json.loads(row["remapped"]))
         except (ValueError, MalformedMessage) as problem:
             raise RecordProblem(f"{self.path} can't be read: {problem}") from None
@@ -169,10 +182,13 @@ class Record:
             return self._known
         with transaction(self._engine, self.path) as connection:
             rows = connection.execute(select(services_table)).mappings().all()
-        found = {row["name"]: service_of(row) for row in rows}
+        found = {row["name"]: self._clear(service_of(row)) for row in rows}
         if self._writable:
             self._known, self._machines = found, self._stored_machines()
         return found
+
+    def _clear(self, service: ServiceRecord) -> ServiceRecord:
+        return replace(service, outputs=self._secrets.unsealed(service.outputs))
 
     def _stored_machines(self) -> dict[str, MachineRecord]:
         with transaction(self._engine, self.path) as connection:
@@ -189,7 +205,19 @@ class Record:
         remapped: Mapping[str, str] | None = None,
     ) -> None:
         """The plan as it is now, for a boot that goes on with another one."""
-        self._update_run(**_run_values(plan, given, remapped or {}))
+        with self._lock, transaction(self._engine, self.path) as connection:
+            before = connection.execute(select(run_table.c.plan)).scalar() or ""
+        row = run_row(self._secrets, plan, given, remapped or {}, json.loads(before))
+        self._update_run(**row)
+        with file_problems(self.path):
+            self._secrets.keep_only(literal_secrets(plan))
+
+    def as_stored(self, plan: LaunchPlan) -> LaunchPlan:
+        """``plan`` as ``run`` would give it back: secrets that are not at hand stay sealed."""
+        with self._lock, transaction(self._engine, self.path) as connection:
+            text = json.loads(connection.execute(select(run_table.c.plan)).scalar() or "{}")
+        same = self._secrets.salted_as(json.dumps(text, ensure_ascii=False), literal_secrets(plan))
+        return from_wire(LaunchPlan, self._secrets.unsealed(same.sealed(to_wire(plan))))
 
     def mark_booted(self, now: float) -> None:
         self._update_run(booted_at=now)
@@ -249,7 +277,8 @@ class Record:
         self._set(name, wait=True, step=step, error=error, error_at=now, running=None)
 
     def program_started(self, name: str, started: Started) -> None:
-        self._set(name, wait=True, running=started)
+        """Write down how to find the program that is about to run."""
+        self._set(name, wait=not started.noted, running=started)
 
     def program_ended(self, name: str) -> None:
         self._set(name, wait=False, running=None)
@@ -288,7 +317,9 @@ class Record:
             self._services()[name] = service
             if self._outputs is not None:
                 self._outputs[name] = service.outputs
-            self._writer.put(("services", (name,)), service_row(service))
+            row = service_row(service)
+            row["outputs"] = json.dumps(self._secrets.sealed(dict(service.outputs)))
+            self._writer.put(("services", (name,)), row)
             if service.launches and values.keys() - {"running"}:
                 key = ("launches", (name, service.launches))
                 self._writer.put(key, launch_row(service))
@@ -355,13 +386,3 @@ class Record:
         with transaction(self._engine, self.path, self._connection) as connection:
             for table, batch in tables.items():
                 connection.execute(_REPLACE[table], list(batch))
-
-
-def _run_values(
-    plan: LaunchPlan, given: Mapping[str, str], remapped: Mapping[str, str]
-) -> dict[str, str]:
-    return {
-        "plan": json.dumps(to_wire(plan)),
-        "given": json.dumps(dict(given)),
-        "remapped": json.dumps(dict(remapped)),
-    }

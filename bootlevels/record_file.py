@@ -69,6 +69,15 @@ def _disk_is_full(path: Path) -> bool:
 
 
 @contextmanager
+def file_problems(path: Path) -> Iterator[None]:
+    """What goes wrong with a file beside the record is a RecordProblem, too."""
+    try:
+        yield
+    except OSError as error:
+        raise RecordProblem(f"{path} can't be written: {error.strerror}") from None
+
+
+@contextmanager
 def transaction(engine: Engine, path: Path, kept: Connection | None = None) -> Iterator[Connection]:
     """A transaction on a connection of its own, or on ``kept``, which stays open."""
     try:

@@ -9,9 +9,13 @@ from typing import Any
 
 from sqlalchemy import Column, Float, Integer, MetaData, RowMapping, String, Table
 
+from agent.wire import to_wire
+from bootlevels.attributes import literal_secrets
 from bootlevels.boot_sequence import ServiceState
 from bootlevels.machine_record import MachineLife, MachineRecord
 from bootlevels.plan import LaunchPlan
+from bootlevels.record_file import file_problems
+from bootlevels.run_secrets import RunSecrets
 from bootlevels.transports.program import Started
 
 #: Grows with every change of the tables; a record of another format is not guessed at.
@@ -127,6 +131,26 @@ class RunRecord:
     created_at: float
     booted_at: float | None = None
     terminated_at: float | None = None
+
+
+def run_row(
+    kept: RunSecrets,
+    plan: LaunchPlan,
+    given: Mapping[str, str],
+    remapped: Mapping[str, str],
+    before: Any = None,
+) -> dict[str, str]:
+    """The stored plan; its secrets are in their own file before this is written.
+
+    ``before``: the plan that is stored now. Raises RecordProblem.
+    """
+    with file_problems(kept.directory):
+        kept.keep(literal_secrets(plan), json.dumps(before, ensure_ascii=False))
+    return {
+        "plan": json.dumps(kept.sealed(to_wire(plan))),
+        "given": json.dumps(kept.sealed(dict(given))),
+        "remapped": json.dumps(dict(remapped)),
+    }
 
 
 _SERVICE_SAME = tuple(

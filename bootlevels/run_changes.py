@@ -91,7 +91,7 @@ def reboot_run(
 
     Raises what ``Run.terminate`` and ``Run.boot`` raise.
     """
-    ended = run.terminate(leave_workers=leave_workers, watch=watch, stop=stop)
+    ended = run.terminate(leave_workers=leave_workers, keep_secrets=True, watch=watch, stop=stop)
     if not ended.ok:
         return ended
     begin_anew(run.directory)

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bootlevels.attributes import declared_texts
 from bootlevels.boot_sequence import changed_services, is_stopping
 from bootlevels.exits import EXIT_WORKERS_REMAIN
 from bootlevels.plan import LaunchPlan
 from bootlevels.record import Record, RecordProblem
 from bootlevels.run_home import RECORD_NAME
 from bootlevels.run_lock import writer_lock
+from bootlevels.run_secrets import SECRETS_NAME, forget_secrets, has_references
 from coordinator.errors import ConfigProblem, EpuError, Problem
 
 #: A file in the run's directory: its levels were ended with the workers left running.
@@ -66,6 +68,15 @@ def note_workers_left(directory: Path, left: bool) -> None:
         note.unlink(missing_ok=True)
 
 
+def must_have_secrets(directory: Path, plan: LaunchPlan) -> None:
+    """Raise RecordProblem when secrets of the stored plan are not at hand."""
+    if any(has_references(text) for _, text in declared_texts(plan)):
+        raise RecordProblem(
+            f"the secrets of run '{directory.name}' are not in {directory / SECRETS_NAME}: "
+            f"'epu boot -n {directory.name} PLAN', with the plan's file, stores them again"
+        )
+
+
 def begin_anew(directory: Path) -> None:
     """Move an ended run aside and make a new record for the same plan.
 
@@ -76,6 +87,7 @@ def begin_anew(directory: Path) -> None:
         run = record.run()
         record.close()
         if run.terminated_at is not None:
+            must_have_secrets(directory, run.plan)
             wanted = Wanted(plan=run.plan, given=run.given, remapped=run.remapped)
             _store(directory, wanted)
 
@@ -102,7 +114,7 @@ def _store(directory: Path, wanted: Wanted) -> None:
             raise RunIsTerminating(
                 f"run '{name}' is half terminated: finish with 'epu terminate {name}'"
             )
-        changed = changed_services(old.plan, wanted.plan, states)
+        changed = changed_services(old.plan, record.as_stored(wanted.plan), states)
         if changed:
             what = "was booted by another plan than this"
             remedy = f"'epu reload' goes over to it; -n boots a run of another name than '{name}'"
@@ -124,6 +136,7 @@ def _move_aside(directory: Path) -> None:
     number = 1
     while (old := directory.with_name(f"{directory.name}.{number}")).exists():
         number += 1
+    forget_secrets(directory)  # whoever moves it aside has the plan in hand
     directory.rename(old)
 
 

@@ -95,7 +95,7 @@ class ServiceLife:
         self.tell(service, "transition", "boot", "booted")
 
     def _launched(self, service: ServiceSpec) -> None:
-        # A program's pid is written, and waited for, before its first instruction; this
+        # A program's mark is written, and waited for, before the program exists; this
         # row goes with it. Whatever else a boot does must find this row on the disk.
         wait = service.kind is not ServiceKind.LOCAL
         digest = digest_of(service, self.steps.attributes(), self._place(service))

@@ -1,7 +1,7 @@
 """Programs on a machine by its cloud driver's own way (``RunsPrograms``).
 
 The driver names a command of this host that is the program over there; it runs like any
-local program: behind the gate, in a process group, its output straight into the log.
+local program: marked, in a process group, its output straight into the log.
 """
 
 from __future__ import annotations

@@ -1,33 +1,34 @@
 """Programs on this machine, each in a process group of its own.
 
-A program starts behind a gate: a fixed two-word shell script waits for one line before it
-becomes the program (``exec``, same pid). So its pid is in the record before its first
-instruction, and a boot tool killed in between leaves nothing running.
+A program has a mark of its own in its environment (``EPU_PROGRAM``), which is on record
+before the program exists; its pid follows within moments. So a boot tool killed at any time
+leaves nothing that the next one can't find and end.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
 import tarfile
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import IO
 
 from bootlevels.transports.output import TAIL_LINES, Output
-from bootlevels.transports.process_group import GRACE, Waiter, end_group, mark_of
+from bootlevels.transports.process_group import GRACE, Waiter, end_group, groups_marked, mark_of
 from bootlevels.transports.program import CutShort, Limit, ProgramEnd, ProgramRun, Started
 from bootlevels.transports.staged import BOOTOUT, BOOTOUT_LIMIT, run_staged
 
 __all__ = ["GRACE", "TAIL_LINES", "LocalTransport", "mark_of", "run_here"]
 
-#: Words arrive as arguments and are never read as shell text.
-_GATE = ["/bin/sh", "-c", 'read -r go && exec "$@" </dev/null', "sh"]
+#: The variable by which processes of one program are recognised.
+MARK_VARIABLE = "EPU_PROGRAM"
 #: Seconds between two looks whether the boot tool was told to stop.
 _TICK = 0.1
 
@@ -50,11 +51,20 @@ class LocalTransport:
         )  # fmt: skip
 
     def end_leftover(self, started: Started) -> bool:
-        """End the group of a program whose boot tool died, if it is still that program."""
-        if not started.mark or mark_of(started.pid) != started.mark:
-            return False
-        end_group(started.pid)
-        return True
+        """End what is left of the group of a program whose boot tool died; True if any.
+
+        What the program itself put into a group of its own, a daemon, is not looked for
+        when the program's group is known.
+        """
+        which, _, token = started.mark.partition(" ") if started.pid else ("", "", started.mark)
+        if which and mark_of(started.pid) == which:
+            groups = {started.pid}
+        else:
+            groups = groups_marked(f"{MARK_VARIABLE}={token}") if token else set()
+            groups &= {started.pid} if started.pid else groups
+        for group in groups:
+            end_group(group)
+        return bool(groups)
 
 
 class _Here:
@@ -114,36 +124,51 @@ def run_here(
         output = Output(program.log, program.secrets)
     except OSError as error:
         return ProgramEnd(exit_code=None, problem=f"its log can't be written: {error}")
+    token = uuid.uuid4().hex
     try:
+        on_started(Started(0, token))
         try:
-            child = subprocess.Popen(
-                [*_GATE, *words],
-                stdin=subprocess.PIPE,
-                stdout=output.file,
-                stderr=subprocess.STDOUT,
-                cwd=directory,
-                env=environment,
-                start_new_session=True,
-            )
+            marked = {**environment, MARK_VARIABLE: token}
+            child = _spawned(words, output, directory, marked)
         except (OSError, ValueError) as error:
             return ProgramEnd(exit_code=None, problem=f"can't be started: {error}")
-        end = _follow(child, limit, on_started, output)
+        end = _follow(child, token, limit, on_started, output)
         return replace(end, tail=output.tail())
     finally:
         output.close()
 
 
+def _spawned(
+    words: Sequence[str], output: Output, directory: Path, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=output.file,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+            env=environment,
+            start_new_session=True,
+        )
+    except OSError as problem:
+        if problem.errno != errno.ENOEXEC:
+            raise
+    # A script without its first line: every shell runs it, and so do we.
+    return _spawned(["/bin/sh", *words], output, directory, environment)
+
+
 def _follow(
-    child: subprocess.Popen[bytes], limit: Limit, on_started: OnStarted, output: Output
+    child: subprocess.Popen[bytes],
+    token: str,
+    limit: Limit,
+    on_started: OnStarted,
+    output: Output,
 ) -> ProgramEnd:
-    """Open the gate and wait; whatever happens, no part of the group is left by us."""
-    assert child.stdin is not None
+    """Wait for its end; whatever happens, no part of the group is left by us."""
     waiter = Waiter(child)
     try:
-        on_started(Started(child.pid, mark_of(child.pid)))
-        with suppress(BrokenPipeError):
-            child.stdin.write(b"go\n")
-            child.stdin.close()
+        on_started(Started(child.pid, f"{mark_of(child.pid)} {token}", noted=True))
         while True:
             code = waiter.wait(min(_TICK, max(0.0, limit.deadline - time.monotonic())))
             if code is not None:
@@ -158,5 +183,3 @@ def _follow(
         raise
     finally:
         waiter.close()
-        with suppress(OSError):
-            child.stdin.close()

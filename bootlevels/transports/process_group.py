@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 #: Seconds between SIGTERM and SIGKILL.
@@ -83,11 +84,26 @@ def _fields(path: Path) -> list[str]:
     return text[text.rindex(")") + 2 :].split()
 
 
+def groups_marked(setting: str) -> set[int]:
+    """Process groups, but our own, with a process that has ``NAME=value`` in its environment."""
+    found: set[int] = set()
+    wanted = setting.encode()
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, ValueError):
+            if wanted in (path / "environ").read_bytes().split(b"\0"):
+                found.add(os.getpgid(int(path.name)))
+    return found - {os.getpgrp()}
+
+
 def mark_of(pid: int) -> str:
     """What tells a process from a later one with the same pid; "" when there is none."""
     try:
         started = _fields(Path(f"/proc/{pid}/stat"))[19]
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{_boot_id()}/{started}"
     except (OSError, ValueError, IndexError):
         return ""
-    return f"{boot}/{started}"
+
+
+@cache
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

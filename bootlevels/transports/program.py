@@ -83,10 +83,15 @@ class ProgramEnd:
 
 @dataclass(frozen=True)
 class Started:
-    """What identifies a running program later, also after its pid was used again."""
+    """What identifies a running program later, also after its pid was used again.
+
+    ``pid`` is 0 when only the mark does. ``noted``: an earlier one that finds the program
+    is on record, so nobody has to wait until this one is.
+    """
 
     pid: int
     mark: str
+    noted: bool = field(default=False, compare=False)
 
 
 class CutShort(Exception):
@@ -136,7 +141,7 @@ class Transport(Protocol):
     ) -> ProgramEnd:
         """Run ``program`` to its end, its time-out or ``stop``, whichever is first.
 
-        ``on_started`` is called before the program's own code runs.
+        ``on_started`` is called before the program's own code runs, and may be again.
         """
         ...
 

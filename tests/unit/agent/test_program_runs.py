@@ -205,6 +205,8 @@ def program_keeper_pid(directory: Path) -> int:
 def test_a_signal_and_a_program_that_is_not_there_are_told(
     runs: ProgramRuns, eventually: Eventually
 ) -> None:
+    plain = begin(runs, "./go", files=archive(go="exit 6\n"), owner="d")
+    assert over(runs, plain, eventually).exit_code == 6, "a script without its first line"
     killed = over(runs, begin(runs, "sh", "-c", "kill -9 $$", owner="a"), eventually)
     assert killed.exit_code == -9
     absent = over(runs, begin(runs, "./nothing", owner="b"), eventually)

@@ -137,11 +137,11 @@ def test_a_program_that_succeeds_may_leave_a_daemon(tmp_path: Path) -> None:
     os.kill(int(end.tail[0]), 9)
 
 
-def test_the_pid_is_known_before_the_program_runs(tmp_path: Path) -> None:
+def test_what_finds_it_is_known_before_the_program_exists(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
 
     def refuse(started: Started) -> None:
-        assert started.mark == mark_of(started.pid) != ""
+        assert started.mark and not started.noted
         raise RuntimeError("the record can't be written")
 
     with pytest.raises(RuntimeError):
@@ -149,11 +149,71 @@ def test_the_pid_is_known_before_the_program_runs(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
+def test_a_failing_record_after_the_start_ends_the_program(
+    tmp_path: Path, eventually: Callable[..., None]
+) -> None:
+    seen: list[Started] = []
+
+    def refuse(started: Started) -> None:
+        seen.append(started)
+        if started.pid:
+            raise RuntimeError("the record can't be written")
+
+    with pytest.raises(RuntimeError):
+        run(program(tmp_path, "sleep", "600"), on_started=refuse)
+    eventually(lambda: not alive(seen[-1].pid))
+
+
+@pytest.mark.parametrize("known", [0, 1], ids=["only its mark", "its pid too"])
+def test_a_program_is_found_by_whatever_was_written_down_of_it(
+    tmp_path: Path, eventually: Callable[..., None], known: int
+) -> None:
+    seen: list[Started] = []
+    stop, ends = Event(), []
+    asked = program(tmp_path, "sh", "-c", "sleep 600 & echo $!; wait", timeout=600)
+    thread = threading.Thread(
+        target=lambda: ends.append(LocalTransport().run(asked, stop, seen.append))
+    )
+    thread.start()
+    log = tmp_path / "logs" / "s.log"
+    eventually(lambda: log.is_file() and log.read_text().endswith("\n"))
+    assert [bool(one.pid) for one in seen] == [False, True]
+    assert LocalTransport().end_leftover(seen[known])
+    thread.join(20)
+    eventually(lambda: not alive(int(log.read_text())))
+    assert not LocalTransport().end_leftover(seen[known])
+
+
+def test_a_group_is_ended_also_when_the_program_itself_is_over(
+    tmp_path: Path, eventually: Callable[..., None]
+) -> None:
+    seen: list[Started] = []
+    end = run(program(tmp_path, "sh", "-c", "sleep 600 & echo $!"), on_started=seen.append)
+    assert LocalTransport().end_leftover(seen[-1]), "its work is about to be redone"
+    eventually(lambda: not alive(int(end.tail[0])))
+
+
+def test_a_daemon_in_a_group_of_its_own_is_left(tmp_path: Path) -> None:
+    seen: list[Started] = []
+    end = run(program(tmp_path, "sh", "-c", "setsid sleep 600 & echo $!"), on_started=seen.append)
+    assert not LocalTransport().end_leftover(seen[-1])
+    os.kill(int(end.tail[0]), 9)
+
+
+def test_a_script_without_its_first_line_is_a_shells(tmp_path: Path) -> None:
+    script = tmp_path / "plain"
+    script.write_text('echo "$1"; exit 3\n')
+    script.chmod(0o700)
+    end = run(program(tmp_path, str(script), "a b"))
+    assert (end.exit_code, end.tail) == (3, ("a b",))
+
+
 def test_what_can_not_be_started_is_a_problem_with_a_sentence(tmp_path: Path) -> None:
     assert "can't be started" in run(program(tmp_path / "gone", "true", log=None)).problem
     (tmp_path / "logs").touch()
     assert "its log can't be written" in run(program(tmp_path, "true")).problem
-    assert run(program(tmp_path, "/no/such/program", log=None)).exit_code == 127
+    absent = run(program(tmp_path, "/no/such/program", log=None))
+    assert "can't be started" in absent.problem and "/no/such/program" in absent.problem
 
 
 def test_a_leftover_is_ended_only_if_it_is_the_same_program(

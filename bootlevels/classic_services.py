@@ -258,7 +258,9 @@ class ServiceReader:
             return replace(spec, kind=kind, attributes=attributes)
         if host:
             placed = at_host(spec, host)
-            ssh = self._ssh(settings, by_ssh=placed.kind is ServiceKind.HOST)
+            ssh = self._ssh(
+                settings, by_ssh=placed.kind is ServiceKind.HOST and bool(spec.programs)
+            )
             return replace(placed, ssh=ssh)
         for key in PROGRAMS:
             if settings.written(key):

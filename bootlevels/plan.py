@@ -179,6 +179,15 @@ class ServiceSpec:
         return tuple((key, program) for key, program in named if program is not None)
 
     @property
+    def keeps_stage(self) -> bool:
+        """Whether its programs share one stage directory from its boot to its end.
+
+        Those of classic plans do: what a boot program leaves beside itself is there for
+        the ready program, as it was in their time.
+        """
+        return any(program.staged for _, program in self.programs)
+
+    @property
     def is_checked(self) -> bool:
         """Whether anything but the success of its boot program verifies it."""
         return bool(self.ready) or self.pool is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from secrets import token_hex
 from threading import Event
 
@@ -108,6 +108,10 @@ class ProgramSteps:
                 # A look goes on beside the one command that may change the run.
                 name = f"{service.name}-{step}" + ("" if keep_log else f"-{token_hex(4)}")
                 stage, words = stage_for(name, words, carried, files)
+                if service.keeps_stage:
+                    stage = replace(
+                        stage, name=service.name, anew=step == "boot", removed=step == "terminate"
+                    )
         except (Unresolved, MalformedReference, BadTemplate) as problem:
             raise StepFailed(self.masked(str(problem))) from None
         if carried is not None and not carried.path.is_file():

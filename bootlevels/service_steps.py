@@ -7,6 +7,7 @@ StepFailed, with everything a person needs to see.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Event
@@ -151,8 +152,17 @@ class ServiceSteps:
             except StepFailed as problem:
                 if problem.interrupted or not lost:
                     raise
+        elif service.keeps_stage and service.machine is None:
+            self._remove_stage(service, stop)
         if service.machine is not None:
             self.places.end(service, stop)
+
+    def _remove_stage(self, service: ServiceSpec, stop: Event) -> None:
+        """What its programs had beside them goes with it; a place that is gone took it along."""
+        nothing = Program(words=script("exit 0"), timeout=LOOK_LIMIT)
+        with suppress(StepFailed):
+            if self._can_run(service):
+                self.programs.run(service, "terminate", nothing, stop, lambda _: None)
 
     def _can_run(self, service: ServiceSpec) -> bool:
         """Whether there is a place for a program: not when its machine is certainly gone."""

@@ -21,6 +21,7 @@ from bootlevels.transports.shell_words import (
     FETCH,
     NOT_THERE,
     PUT,
+    PUT_BESIDE,
     REMOVE,
     REMOVE_LIMIT,
     RUN,
@@ -78,7 +79,9 @@ class _Stage:
         self._working = f"{self._directory}/{program.stage.working}".rstrip("/")
 
     def put(self, archive: IO[bytes], limit: Limit) -> None:
-        code, said = self._call(script(PUT, self._directory), archive, limit)
+        assert self._program.stage is not None
+        words = PUT if self._program.stage.anew else PUT_BESIDE
+        code, said = self._call(script(words, self._directory), archive, limit)
         if code != 0:
             what = f"can't be staged: {said.decode(errors='replace').strip()[-200:]}"
             raise CutShort(ProgramEnd(exit_code=None, problem=what))

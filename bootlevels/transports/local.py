@@ -77,9 +77,14 @@ class _Here:
 
     def put(self, archive: IO[bytes], limit: Limit) -> None:
         try:
-            shutil.rmtree(self._directory, ignore_errors=True)
-            self._directory.mkdir(mode=0o700, parents=True)
+            assert self._program.stage is not None
+            if self._program.stage.anew:
+                shutil.rmtree(self._directory, ignore_errors=True)
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tarfile.open(fileobj=archive) as members:
+                for member in members:
+                    if not member.isdir():  # it may be a program that runs
+                        (self._directory / member.name).unlink(missing_ok=True)
                 members.extractall(self._directory, filter="data")
         except (OSError, tarfile.TarError) as problem:
             what = f"can't be staged: {problem}"

@@ -24,7 +24,8 @@ class StagedFile:
 class Stage:
     """Files that a program finds beside it, in a directory that exists only for its run.
 
-    ``name`` tells it from other stages of the run. ``tarball`` is unpacked into the
+    Unless it is not made ``anew`` (what lies there already stays) or not ``removed`` after
+    the program. ``name`` tells it from other stages of the run. ``tarball`` is unpacked into the
     directory ``working`` of the stage, where the program then runs and the files are.
     """
 
@@ -32,6 +33,8 @@ class Stage:
     files: tuple[StagedFile, ...]
     tarball: Path | None = None
     working: str = ""
+    anew: bool = True
+    removed: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

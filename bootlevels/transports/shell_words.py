@@ -11,6 +11,8 @@ from dataclasses import dataclass
 #: ``directory``: a new private directory with the tar stream of the input in it. Nobody's
 #: owners are taken over, also not by root.
 PUT = 'umask 077; rm -rf -- "$1" && mkdir -p -- "$1" && cd -- "$1" && exec tar -xof -'
+#: ``directory``: the same, beside what lies there already.
+PUT_BESIDE = 'umask 077; mkdir -p -- "$1" && cd -- "$1" && exec tar --unlink-first -xof -'
 #: ``directory word…``: become the program. EPU_PLACE is where one arrives on the machine.
 RUN = """\
 EPU_PLACE="$PWD"; cd -- "$1" || exit 126

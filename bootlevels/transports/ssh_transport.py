@@ -23,6 +23,7 @@ from bootlevels.transports.shell_words import (
     FETCH,
     NOT_THERE,
     PUT,
+    PUT_BESIDE,
     REMOVE,
     REMOVE_LIMIT,
     RUN_SAYING_WHO,
@@ -102,7 +103,9 @@ class _Stage:
         self._link: SshLink | None = None
 
     def put(self, archive: IO[bytes], limit: Limit) -> None:
-        code, said = self._linked(limit).call(script(PUT, self._directory), archive, limit)
+        assert self._program.stage is not None
+        words = PUT if self._program.stage.anew else PUT_BESIDE
+        code, said = self._linked(limit).call(script(words, self._directory), archive, limit)
         if code != 0:
             what = f"can't be staged: {said.decode(errors='replace').strip()[-200:]}"
             raise CutShort(ProgramEnd(exit_code=None, problem=what))

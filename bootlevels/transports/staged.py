@@ -27,7 +27,7 @@ class Door(Protocol):
     """The way into one stage at one place. Every method but ``remove`` may raise CutShort."""
 
     def put(self, archive: IO[bytes], limit: Limit) -> None:
-        """Make the stage's directory anew (0700) and unpack ``archive`` into it."""
+        """Make the stage's directory (0700), anew if it says so; unpack ``archive`` into it."""
         ...
 
     def follow(self, limit: Limit, on_started: Callable[[Started], None]) -> ProgramEnd:
@@ -59,7 +59,8 @@ def run_staged(
     except CutShort as cut:
         end = replace(cut.end, tail=end.tail)
     finally:
-        door.remove()
+        if program.stage.removed:
+            door.remove()
     return end
 
 

@@ -177,7 +177,7 @@ def test_a_program_is_found_by_whatever_was_written_down_of_it(
     thread.start()
     log = tmp_path / "logs" / "s.log"
     eventually(lambda: log.is_file() and log.read_text().endswith("\n"))
-    assert [bool(one.pid) for one in seen] == [False, True]
+    eventually(lambda: [bool(one.pid) for one in seen] == [False, True])
     assert LocalTransport().end_leftover(seen[known])
     thread.join(20)
     eventually(lambda: not alive(int(log.read_text())))
@@ -193,9 +193,12 @@ def test_a_group_is_ended_also_when_the_program_itself_is_over(
     eventually(lambda: not alive(int(end.tail[0])))
 
 
-def test_a_daemon_in_a_group_of_its_own_is_left(tmp_path: Path) -> None:
+def test_a_daemon_in_a_group_of_its_own_is_left(
+    tmp_path: Path, eventually: Callable[..., None]
+) -> None:
     seen: list[Started] = []
     end = run(program(tmp_path, "sh", "-c", "setsid sleep 600 & echo $!"), on_started=seen.append)
+    eventually(lambda: os.getsid(int(end.tail[0])) == int(end.tail[0]))
     assert not LocalTransport().end_leftover(seen[-1])
     os.kill(int(end.tail[0]), 9)
 

@@ -9,14 +9,14 @@ plan's file at hand stores them again.
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from agent.private_files import read_json, write_private_json
 
 SECRETS_NAME = "secrets.json"
 _REFERENCE = re.compile(r"\0secret:([0-9a-f]{16})\.[0-9a-f]{32}\0")
@@ -39,7 +39,10 @@ class RunSecrets:
     @classmethod
     def of(cls, directory: Path) -> RunSecrets:
         """What is stored there. An unreadable file is as none."""
-        found = read_json(directory / SECRETS_NAME)
+        try:
+            found = json.loads((directory / SECRETS_NAME).read_text())
+        except (OSError, ValueError):
+            found = {}
         known = found if isinstance(found, dict) else {}
         return cls(directory, {str(key): str(value) for key, value in known.items()})
 
@@ -62,7 +65,7 @@ class RunSecrets:
             found = _REFERENCE.search("".join(self._known) or salted_by)
             salt = found[1] if found else secrets.token_hex(8)
             self._known |= {_reference(value, salt): value for value in fresh}
-            write_private_json(self.directory / SECRETS_NAME, self._known)
+            self._write()
 
     def keep_only(self, values: Iterable[str]) -> None:
         """Forget all but ``values``. Raises OSError."""
@@ -70,9 +73,19 @@ class RunSecrets:
         left = {key: value for key, value in self._known.items() if value in wanted}
         if left != self._known:
             self._known = left
-            write_private_json(self.directory / SECRETS_NAME, left)
+            self._write()
         if not left:
             forget_secrets(self.directory)
+
+    def _write(self) -> None:
+        unfinished = self.directory / f".{SECRETS_NAME}"
+        unfinished.unlink(missing_ok=True)  # of a crash, perhaps with another mode
+        handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w") as file:
+            json.dump(self._known, file)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(self.directory / SECRETS_NAME)
 
     def sealed(self, value: Any) -> Any:
         """``value`` (plain JSON values) with references in place of the secrets in its texts."""

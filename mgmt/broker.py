@@ -8,6 +8,7 @@ them. The directory's layout is told in ``broker_files``.
 from __future__ import annotations
 
 import re
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from pathlib import Path
 from agent.messages import BrokerAccess
 from coordinator.errors import ConfigProblem
 from mgmt.broker_existing import adopt
-from mgmt.broker_files import BrokerFiles
+from mgmt.broker_files import LOOPBACK, BrokerFiles
 from mgmt.broker_problems import BrokerUnavailable, file_problems
 from mgmt.broker_processes import (
     StoppedProcess,
@@ -25,13 +26,14 @@ from mgmt.broker_processes import (
     node_processes,
     resident_bytes,
 )
-from mgmt.broker_start import NodeStart, is_ready, listens
+from mgmt.broker_start import ANY_OWN, NodeStart, is_own_address, is_ready, listens
 
 __all__ = [
     "BrokerStatus",
     "BrokerUnavailable",
     "StoppedProcess",
     "broker_status",
+    "run_broker",
     "start_broker",
     "stop_broker",
     "use_existing_broker",
@@ -74,22 +76,53 @@ def start_broker(
     vhost: str = "epu",
     timeout: float = 60.0,
     say: Callable[[str], None] = _silent,
+    host: str = LOOPBACK,
 ) -> BrokerAccess:
     """Start the private node of ``directory``, or find that it runs already.
 
     Returns when the node takes connections and holds its accounts and exchanges; it goes
     on running when the caller ends. ``say`` is told what was done, one sentence.
     ``accounts.json`` appears with the first successful start. ``timeout`` is in seconds.
-    Raises BrokerUnavailable, ConfigProblem (a virtual host that can't be).
+    ``host``: the IPv4 address of this machine on which it is to listen, ``auto`` for the one
+    that others see; it stays the same over restarts. Nothing is encrypted: beyond loopback
+    the network must be a private one. Raises BrokerUnavailable, ConfigProblem (a virtual
+    host or address that can't be).
     """
     deadline = time.monotonic() + timeout
     if not _VHOST.fullmatch(vhost):
         raise ConfigProblem(f"{vhost!r} can't name a virtual host: letters, digits and ._- only")
+    if host != ANY_OWN and not is_own_address(host):
+        raise ConfigProblem(
+            f"no broker can listen on {host!r} (give an IPv4 address of this machine, or {ANY_OWN})"
+        )
     files = BrokerFiles(directory.resolve())
     with file_problems(files.directory):
         files.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with files.only_one(deadline):
-            return NodeStart(files, vhost, deadline, timeout, say).run()
+            return NodeStart(files, vhost, host, deadline, timeout, say).run()
+
+
+def run_broker(directory: Path, vhost: str, host: str, say: Callable[[str], None] = _silent) -> int:
+    """``start_broker``, and stay until the node ends (1) or SIGTERM or Ctrl-C ends it (0).
+
+    For a supervisor that starts it again.
+    """
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        start_broker(directory, vhost, say=say, host=host)
+        identity = BrokerFiles(directory.resolve()).read_identity()
+        beam = None if identity is None else beam_of(node_processes(identity.mark))
+        while beam is not None and beam.alive:
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        stop_broker(directory)
+        return 0
+    say(f"The broker in {directory} ended.")
+    return 1
 
 
 def stop_broker(directory: Path, timeout: float = 30.0) -> tuple[StoppedProcess, ...]:

@@ -35,7 +35,7 @@ _EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 @dataclass(frozen=True)
 class Ports:
-    """TCP ports on 127.0.0.1."""
+    """TCP ports of a node; the one for distribution is on 127.0.0.1 wherever it listens."""
 
     amqp: int
     management: int
@@ -48,12 +48,15 @@ class Ports:
 
 @dataclass(frozen=True)
 class NodeIdentity:
-    """What stays the same over restarts. ``mark``: see ``broker_processes``."""
+    """What stays the same over restarts. ``mark``: see ``broker_processes``; ``host``: the
+    address of this machine on which the node listens, and by which others know it.
+    """
 
     name: str
     mark: str
     vhost: str
     ports: Ports
+    host: str = LOOPBACK
 
 
 @dataclass(frozen=True)

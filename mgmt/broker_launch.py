@@ -60,12 +60,12 @@ STATISTICS_INTERVAL = 1.0
 
 
 def config_text(files: BrokerFiles, identity: NodeIdentity) -> str:
-    """``rabbitmq.conf`` of a node that listens on 127.0.0.1 only."""
+    """``rabbitmq.conf`` of a node that listens on one address only."""
     ports = identity.ports
     return f"""\
 # Made by `epu broker start` at each start; changes are lost.
-listeners.tcp.local = {LOOPBACK}:{ports.amqp}
-management.tcp.ip = {LOOPBACK}
+listeners.tcp.local = {identity.host}:{ports.amqp}
+management.tcp.ip = {identity.host}
 management.tcp.port = {ports.management}
 load_definitions = {files.definitions}
 collect_statistics_interval = {int(STATISTICS_INTERVAL * 1000)}

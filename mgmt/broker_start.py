@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 from urllib.parse import quote
 
@@ -29,6 +30,8 @@ from mgmt.broker_launch import SCRIPT_VARIABLE, STATISTICS_INTERVAL, launch, ser
 from mgmt.broker_problems import BrokerUnavailable
 from mgmt.broker_processes import beam_of, end_node, has_ended, node_processes
 
+#: In place of an address: whichever of this machine's others see.
+ANY_OWN = "auto"
 _LOOK_EVERY = 0.1
 #: What a node that could not start is given to end in peace, seconds.
 _CLEAN_UP = 5.0
@@ -44,6 +47,7 @@ class NodeStart:
 
     files: BrokerFiles
     vhost: str
+    host: str
     deadline: float
     timeout: float
     say: Callable[[str], None]
@@ -67,6 +71,11 @@ class NodeStart:
                 f"the broker in {directory} serves the virtual host {identity.vhost!r},"
                 f" not {self.vhost!r} (use one directory for each run)"
             )
+        if self.host not in (identity.host, ANY_OWN):
+            raise ConfigProblem(
+                f"the broker in {directory} listens on {identity.host}, not on {self.host}"
+                " (agents and coordinators know it by its address: use another directory)"
+            )
         if beam_of(node_processes(identity.mark)) is not None:
             self._wait_ready(identity, access)
             self.say(f"The broker in {directory} is already running at {access.public_url}.")
@@ -76,7 +85,7 @@ class NodeStart:
         taken = self._taken_for_good(identity)
         if taken:
             raise BrokerUnavailable(
-                f"port {taken[0]} on {LOOPBACK}, which belongs to the broker in {directory},"
+                f"port {taken[0]} of this machine, which belongs to the broker in {directory},"
                 " is taken by another program (end that program: the coordinator and the"
                 " agents of this run know the broker by its ports)"
             )
@@ -97,7 +106,7 @@ class NodeStart:
                 end_node(leftover.mark, _CLEAN_UP)
             if self.files.data.exists():
                 shutil.rmtree(self.files.data)
-            identity = leftover = _new_identity(self.vhost)
+            identity = leftover = _new_identity(self.vhost, own_address(self.host))
             try:
                 return self._bring_up(script, identity, _new_access(identity))
             except _PortLost:
@@ -195,21 +204,44 @@ def listens(host: str, port: int) -> bool:
         return False
 
 
-def _new_identity(vhost: str) -> NodeIdentity:
+def own_address(host: str) -> str:
+    """``host``; for ``ANY_OWN`` the address of this machine that others see. Sends nothing."""
+    if host != ANY_OWN:
+        return host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return LOOPBACK
+        return str(probe.getsockname()[0])
+
+
+def is_own_address(host: str) -> bool:
+    """Whether ``host`` is an IPv4 address on which programs of this machine can listen."""
+    with socket.socket() as probe:
+        try:
+            address = IPv4Address(host)
+            probe.bind((host, 0))
+        except (OSError, ValueError):
+            return False
+        return not address.is_unspecified
+
+
+def _new_identity(vhost: str, host: str) -> NodeIdentity:
     mark = str(uuid.uuid4())
     name = f"epu-{mark[:8]}@localhost"
-    return NodeIdentity(name=name, mark=mark, vhost=vhost, ports=choose_ports())
+    return NodeIdentity(name=name, mark=mark, vhost=vhost, ports=choose_ports(), host=host)
 
 
 def _new_access(identity: NodeIdentity) -> BrokerAccess:
     return BrokerAccess(
-        host=LOOPBACK,
+        host=identity.host,
         port=identity.ports.amqp,
         vhost=identity.vhost,
         accounts={
             name: BrokerAccount(user=name, password=secrets.token_urlsafe(24)) for name in ACCOUNTS
         },
-        management_url=f"http://{LOOPBACK}:{identity.ports.management}",
+        management_url=f"http://{identity.host}:{identity.ports.management}",
         event_exchange=True,
         statistics_interval=STATISTICS_INTERVAL,
     )

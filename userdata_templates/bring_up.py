@@ -124,7 +124,10 @@ def install(told: dict[str, str]) -> None:
         return
     say(f"installing {told['requirement']} from {told['wheelhouse'] or 'an index'}")
     began, base, python = time.monotonic(), told["python"], str(PLACE / "bin" / "python")
-    shutil.rmtree(PLACE, ignore_errors=True)
+    if PLACE.is_symlink():
+        PLACE.unlink()  # an agent that was baked in; not ours to empty
+    elif PLACE.exists():
+        shutil.rmtree(PLACE)
     options = ["--no-input", "--no-compile", "--disable-pip-version-check", "--quiet"]
     if told["wheelhouse"]:
         wheels = PLACE / "wheels"

@@ -113,6 +113,7 @@ def _environment() -> Environment:
     environment.filters["tojson"] = _json
     environment.filters["supervisord_value"] = _supervisord_value
     environment.filters["supervisord_words"] = _supervisord_words
+    environment.filters["mapping"] = _mapping
     environment.filters["word_list"] = _word_list
     environment.filters["yaml_text"] = _yaml_text
     environment.globals["bring_up"] = lambda: _BRING_UP.read_text(encoding="utf-8")
@@ -157,6 +158,18 @@ def _word_list(value: object) -> list[str]:
     """A list as it is, or the words of a text."""
     words = _defined(value)
     return words.replace(",", " ").split() if isinstance(words, str) else list(words)
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    """A mapping as it is, or out of JSON: the variables of a plan are texts."""
+    found = _defined(value)
+    try:
+        found = json.loads(found) if isinstance(found, str) else found
+    except ValueError:
+        found = None
+    if not isinstance(found, Mapping):
+        raise TemplateProblem("a variable must be a mapping, or JSON of one")
+    return dict(found)
 
 
 def own_version() -> str:

@@ -44,6 +44,10 @@ _broker_directory = click.option(
               "because command lines can be read by others.")  # fmt: skip
 @click.option("--management-url", envvar="EPU_BROKER_MANAGEMENT_URL", metavar="URL",
               help="The HTTP API of that broker (default: port 15672 of its host).")  # fmt: skip
+@click.option("--listen", "host", default="127.0.0.1", show_default=True, metavar="ADDRESS",
+              help="Where a private node listens: an IPv4 address of this machine, or auto for "
+              "the one that others see. Nothing is encrypted: private networks only.")  # fmt: skip
+@click.option("--foreground", is_flag=True, help="A private node: stay until it ends or Ctrl-C.")
 @output_options
 @pass_invocation
 def broker_start(
@@ -52,7 +56,9 @@ def broker_start(
     vhost: str | None,
     url: str | None,
     management_url: str | None,
-) -> None:
+    host: str,
+    foreground: bool,
+) -> int:
     """Start a private node, or make an existing broker ready for a run.
 
     Can be repeated. As a boot program it tells its plan ``accounts``, ``amqp_address``
@@ -66,10 +72,12 @@ def broker_start(
     from mgmt import broker as nodes
 
     say = invocation.output.note
+    if foreground and not url:
+        return nodes.run_broker(directory, vhost or "epu", host, say)
     if url:
         access = nodes.use_existing_broker(directory, url, management_url, vhost, say=say)
     else:
-        access = nodes.start_broker(directory, vhost or "epu", say=say)
+        access = nodes.start_broker(directory, vhost or "epu", say=say, host=host)
     outputs = {
         "accounts": str(directory / "accounts.json"),
         "amqp_address": access.public_url,
@@ -78,6 +86,7 @@ def broker_start(
     write_boot_outputs(outputs)
     lines = [f"broker    {access.public_url}", f"accounts  {outputs['accounts']}"]
     invocation.output.result("broker", {**outputs, "running": True}, lines)
+    return ExitCode.WELL
 
 
 @broker.command(name="stop")
@@ -142,6 +151,10 @@ def broker_status(invocation: Invocation, directory: Path) -> int:
               help="A cloud for workers; the first is the default.")  # fmt: skip
 @click.option("--cloud-setting", "cloud_settings", multiple=True, metavar="NAME.KEY=VALUE",
               help="A setting of a cloud's driver.")  # fmt: skip
+@click.option("--environment", "environment", type=_FILE,
+              help="NAME=value lines (0600): the clouds' credentials.")  # fmt: skip
+@click.option("--wait", type=click.FloatRange(min=0), default=0.0, metavar="T",
+              help="Seconds to wait until --accounts and --environment are brought.")  # fmt: skip
 @click.option("--check", "action", flag_value="check", help="Ask every service how it is.")
 @click.option("--stop", "action", flag_value="stop", help="End all of them.")
 @click.option("--foreground", "action", flag_value="foreground", help="Start, stay until Ctrl-C.")
@@ -155,6 +168,8 @@ def serve(
     run: str | None,
     clouds: tuple[str, ...],
     cloud_settings: tuple[str, ...],
+    environment: Path | None,
+    wait: float,
     action: str,
 ) -> int:
     """Run the coordinator: provisioner, controller, sensors, registrar, management.
@@ -193,6 +208,10 @@ def serve(
         state_dir=str(directory),
         clouds=cloud_sections(clouds, cloud_settings),
     )
+    if wait or environment:
+        from mgmt.serve_wait import wait_for_secrets
+
+        os.environ.update(wait_for_secrets(accounts, environment, wait, output.note))
     if action == "foreground":
         return coordinator.start_in_foreground(config)
     served = coordinator.start(config)

@@ -316,3 +316,33 @@ def test_a_full_disk_is_told_before_anything_is_started(tmp_path: Path) -> None:
 def test_a_virtual_host_that_can_not_be_is_a_problem_of_configuration(directory: Path) -> None:
     with pytest.raises(ConfigProblem, match="can't name a virtual host"):
         start_broker(directory, vhost="epu\nmanagement.tcp.ip = 0.0.0.0")
+
+
+def test_a_node_listens_where_it_is_told_and_stays_in_the_foreground_until_it_is_told_to_end(
+    directory: Path, eventually: Callable[..., Any]
+) -> None:
+    words = [sys.executable, "-m", "mgmt.cli", "broker", "start", "--foreground"]
+    process = subprocess.Popen([*words, "--dir", str(directory), "--listen", "127.0.0.2"])
+    try:
+        access = eventually(lambda: BrokerFiles(directory).read_access(), 120, "no broker came up")
+        assert access.host == "127.0.0.2" and "//127.0.0.2:" in access.management_url
+        addresses = {address for address, port in _listeners(_processes(directory))}
+        assert addresses == {"127.0.0.1", "127.0.0.2"}, "distribution stays on loopback"
+        _connect(access).close()
+        with pytest.raises(ConfigProblem, match=r"listens on 127\.0\.0\.2, not on 127\.0\.0\.1"):
+            start_broker(directory)
+        process.terminate()
+        assert process.wait(timeout=60) == 0
+        assert _processes(directory) == ()
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "198.51.100.1", "localhost", ""])
+def test_an_address_that_is_not_this_machines_is_refused_before_anything_starts(
+    directory: Path, host: str
+) -> None:
+    with pytest.raises(ConfigProblem, match="no broker can listen on"):
+        start_broker(directory, host=host)
+    assert not directory.exists()

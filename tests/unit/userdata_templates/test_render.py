@@ -61,7 +61,7 @@ def test_an_unknown_template_names_the_nearest_one():
 
 
 def test_a_template_that_is_like_nothing_names_all():
-    with pytest.raises(UnknownTemplate, match="known: supervisord, worker"):
+    with pytest.raises(UnknownTemplate, match="known: broker, coordinator, supervisord, worker"):
         render("zzz", "agent-config", WORKER)
 
 

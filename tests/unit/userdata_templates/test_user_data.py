@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -56,7 +57,11 @@ WORKER: dict[str, Any] = {
     "broker": BROKER,
 }
 #: What each template needs.
-NEEDED: dict[str, dict[str, Any]] = {"worker": WORKER}
+NEEDED: dict[str, dict[str, Any]] = {
+    "worker": WORKER,
+    "broker": {"run": "run-1"},
+    "coordinator": {"run": "run-1", "clouds": {"sky": {"driver": "ec2", "region": "eu-west-1"}}},
+}
 ALL = [(template, form) for template in NEEDED for form in CLOUD_INIT_FORMS]
 
 
@@ -64,9 +69,14 @@ def hostile(value: Any) -> Any:
     """``value`` with every text replaced by the most unpleasant one of all."""
     if isinstance(value, dict):
         return {key: hostile(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [hostile(inner) for inner in value]
     return "".join(HOSTILE) if isinstance(value, str) else value
+
+
+def unpleasant(value: Any) -> Any:
+    """The same with what fits into a supervisord setting, which can't hold everything."""
+    if isinstance(value, dict):
+        return {key: unpleasant(inner) for key, inner in value.items()}
+    return 'it\'s "{{ x }}" ü世 %(x)s #cloud-config & *y $(reboot)'.replace(" #", "#")
 
 
 def files_of(text: str) -> dict[str, Any]:
@@ -104,7 +114,7 @@ def test_cloud_init_itself_finds_every_user_data_valid(
     variables = NEEDED[template]
     if kind == "hostile":
         more = dict.fromkeys(("wheelhouse", "index_url", "requirement"), "x")
-        variables = hostile({**variables, **more})
+        variables = (hostile if template == "worker" else unpleasant)({**variables, **more})
     elif kind == "full":
         variables = {**variables, "packages": "git, python3-venv", "python": "/opt/ü/bin/python"}
     assert schema_says(render(template, form, variables), tmp_path) == ""
@@ -216,6 +226,47 @@ def test_supervisord_keeps_the_agent_running() -> None:
         "--instance-data /run/cloud-init/instance-data.json --dir /var/lib/epu"
     )
     assert parser.get("unix_http_server", "file") == "/var/lib/epu/supervisor.sock"
+
+
+def command_of(text: str, program: str) -> list[str]:
+    parser = RawConfigParser(inline_comment_prefixes=(" ;",))
+    parser.read_string(files_of(text)["/var/lib/epu/supervisord.conf"]["content"])
+    return shlex.split(parser.get(f"program:{program}", "command").replace("%%", "%"))
+
+
+def test_a_broker_is_started_with_what_was_said() -> None:
+    run = unpleasant("")
+    text = render("broker", "configure", {"run": run, "listen": "auto"})
+    words = command_of(text, "broker")
+    assert words[:5] == ["/opt/epu/bin/python", "-m", "mgmt.cli", "broker", "start"]
+    assert words[words.index("--vhost") + 1] == run
+    assert words[words.index("--listen") + 1] == "auto"
+    assert json_in(text, "/etc/epu/machine.json")["needs"] == {"rabbitmq-server": "rabbitmq-server"}
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_coordinator_is_told_its_clouds_and_waits_for_its_secrets(as_text: bool) -> None:
+    clouds = {"sky": {"driver": "ec2", "type": unpleasant("")}, "here": {"driver": "process"}}
+    given = json.dumps(clouds) if as_text else clouds
+    words = command_of(
+        render("coordinator", "install", {"run": "run-1", "clouds": given}), "coordinator"
+    )
+    assert words[words.index("--accounts") + 1] == "/etc/epu/accounts.json"
+    assert words[words.index("--environment") + 1] == "/etc/epu/coordinator.env"
+    assert words[words.index("--wait") + 1] == "900"
+    told = [words[at + 1] for at, word in enumerate(words) if word.startswith("--cloud")]
+    assert told == ["sky=ec2", f"sky.type={unpleasant('')}", "here=process"]
+
+
+@pytest.mark.parametrize("clouds", ["not json", "[]", 3, ["a"]])
+def test_clouds_that_are_no_mapping_are_refused(clouds: Any) -> None:
+    with pytest.raises(TemplateProblem, match="must be a mapping"):
+        render("coordinator", "configure", {"run": "r", "clouds": clouds})
+
+
+def test_a_run_that_supervisord_would_misread_is_refused() -> None:
+    with pytest.raises(TemplateProblem):
+        render("broker", "configure", {"run": "a\nb"})
 
 
 def test_packages_may_be_words_or_a_list() -> None:

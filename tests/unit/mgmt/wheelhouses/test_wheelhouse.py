@@ -147,7 +147,12 @@ def test_a_machine_installs_from_a_wheelhouse_without_an_index(
     tmp_path: Path, small: None, install: Any
 ) -> None:
     made = build_wheelhouse(tmp_path / "wheels", heard)
+    baked = tmp_path / "baked"
+    baked.mkdir()
+    (baked / "precious").touch()
+    (tmp_path / "opt-epu").symlink_to(baked)  # an image whose own agent is not wanted
     python = install(str(made.directory), made.digest)
+    assert (baked / "precious").exists()
     words = [str(python), "-I", "-c", "import six, userdata_templates; print(six.__file__)"]
     done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
     assert str(tmp_path / "opt-epu") in done.stdout

@@ -24,6 +24,9 @@ SOCKET_VARIABLE = "EPU_SUPERVISOR_SOCKET"
 #: EC2 and our seeds the first (some versions of cloud-init write it as the second),
 #: other clouds the rest.
 INDEX_KEYS = ("ami-launch-index", "ami_launch_index", "launch-index", "launch_index")
+#: What is to be added to the index where a launch took several calls to its cloud: a tag of
+#: the machine, in ``ds.meta_data`` where the cloud shows tags to machines.
+INDEX_BASE_TAG = "epu:index-base"
 _ID_KEYS = ("instance-id", "instance_id")
 #: Beside cloud-init's file: the same with nothing redacted, for root only.
 SENSITIVE_FILE = "instance-data-sensitive.json"
@@ -173,20 +176,21 @@ def _read_instance_data(path: Path) -> InstanceData:
         machine: InstanceData = _shaped(InstanceData, found, path)
         return machine
     sensitive = path.with_name(SENSITIVE_FILE)
-    index = _first(found, "ds", "meta_data", INDEX_KEYS)
+    index = _first(found, "ds", "meta_data", keys=INDEX_KEYS)
     if index is None and sensitive.exists():
         found = _load(sensitive)
-        index = _first(found, "ds", "meta_data", INDEX_KEYS)
+        index = _first(found, "ds", "meta_data", keys=INDEX_KEYS)
     if index is None:
         raise ConfigError(
             f"{path}: ds.meta_data has no {INDEX_KEYS[0]}: the cloud did not say which machine "
             "of its launch this is (does its driver know how to tell cloud-init?)"
         )
+    base = _first(found, "ds", "meta_data", "tags", "instance", keys=(INDEX_BASE_TAG,)) or 0
     try:
-        number = int(str(index))
+        number = int(str(base)) + int(str(index))
     except ValueError:
         raise ConfigError(f"{path}: {INDEX_KEYS[0]} is not a number") from None
-    cloud_id = _first(found, "v1", None, _ID_KEYS) or _first(found, "ds", "meta_data", _ID_KEYS)
+    cloud_id = _first(found, "v1", keys=_ID_KEYS) or _first(found, "ds", "meta_data", keys=_ID_KEYS)
     return InstanceData(launch_index=number, cloud_id=str(cloud_id or ""))
 
 
@@ -194,9 +198,9 @@ def _is_cloud_inits(found: Any) -> bool:
     return isinstance(found, dict) and "launch_index" not in found and bool({"ds", "v1"} & {*found})
 
 
-def _first(found: Any, section: str, inner: str | None, keys: tuple[str, ...]) -> Any:
+def _first(found: Any, *sections: str, keys: tuple[str, ...]) -> Any:
     """The first of ``keys`` that is there; what has another shape than expected has none."""
-    for name in filter(None, (section, inner)):
+    for name in sections:
         found = found.get(name) if isinstance(found, dict) else None
     if not isinstance(found, dict):
         return None

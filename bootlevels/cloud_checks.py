@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +23,52 @@ def cloud_problems(plan: LaunchPlan, environment: Mapping[str, str]) -> list[Pro
     A driver that can say more than whether it lists (does this image, type, key exist?)
     has ``problems_of(settings) -> Sequence[str]``.
     """
-    used: dict[str, list[str]] = {}
+    used: dict[str, list[_Wanted]] = {}
     for service in plan.services():
         if service.machine is not None:
-            used.setdefault(service.machine.cloud, []).append(service.name)
+            wanted = _Wanted(service.name, "settings", service.machine.settings)
+            used.setdefault(service.machine.cloud, []).append(wanted)
         elif service.pool is not None:
-            for cloud in service.pool.section.get("clouds", ()):
-                used.setdefault(str(cloud), [])
+            section = service.pool.section
+            for cloud in map(str, section.get("clouds", ())):
+                machine = _pool_machine(section, cloud)
+                used.setdefault(cloud, []).append(_Wanted(service.name, "pool.machine", machine))
     problems: list[Problem] = []
     with tempfile.TemporaryDirectory(prefix="epu-validate-") as directory:
-        for cloud, services in used.items():
+        for cloud, wanted_there in used.items():
             if cloud in plan.clouds:
-                problems += _problems_of(plan, cloud, services, environment, Path(directory))
+                problems += _problems_of(plan, cloud, wanted_there, environment, Path(directory))
     return problems
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Machines that a service wants of a cloud; ``key`` is where it says so."""
+
+    service: str
+    key: str
+    settings: Mapping[str, str]
+
+
+def _pool_machine(section: Mapping[str, Any], cloud: str) -> dict[str, str]:
+    """The driver's settings of a pool's machines on one cloud, as far as they are texts."""
+    common = section.get("machine")
+    if not isinstance(common, Mapping):
+        return {}
+    by_cloud = common.get("clouds")
+    own = by_cloud.get(cloud) if isinstance(by_cloud, Mapping) else None
+    merged = {**common, **(own if isinstance(own, Mapping) else {})}
+    return {
+        str(key): str(value)
+        for key, value in merged.items()
+        if not isinstance(value, (Mapping, list))
+    }
 
 
 def _problems_of(
     plan: LaunchPlan,
     cloud: str,
-    services: list[str],
+    wanted_there: Sequence[_Wanted],
     environment: Mapping[str, str],
     directory: Path,
 ) -> list[Problem]:
@@ -60,7 +88,7 @@ def _problems_of(
         return [Problem(key=key, what=str(problem))]
     except ConfigProblem as wrong:
         found_wrong = with_our_keys(wrong).problems
-        return [replace(problem, key=problem.key or key) for problem in found_wrong]
+        return [replace(problem, key=_below(key, problem.key)) for problem in found_wrong]
     except CredentialsRejected as problem:
         what = f"the cloud does not accept the credentials: {problem}"
         return [Problem(key=key, what=what)]
@@ -68,16 +96,26 @@ def _problems_of(
         return [Problem(key=key, what=f"the cloud can't be asked: {problem}")]
     asks: Any = getattr(driver, "problems_of", None)
     found: list[Problem] = []
-    for service in services if asks is not None else ():
-        machine = plan.service(service).machine
-        wanted = _known(machine.settings if machine else {}, attributes, plan, service)
+    answers: dict[str, list[str]] = {}
+    for wanted in wanted_there if asks is not None else ():
+        known = _known(wanted.settings, attributes, plan, wanted.service)
+        asked = json.dumps(known, sort_keys=True)
         try:
-            found += [
-                Problem(key=f"services.{service}.settings", what=what) for what in asks(wanted)
-            ]
+            if asked not in answers:  # a hundred replicas are one question
+                answers[asked] = list(asks(known))
         except EpuError as problem:
             found.append(Problem(key=key, what=f"the cloud can't be asked: {problem}"))
+            break
+        where = f"services.{wanted.service}.{wanted.key}"
+        found += [Problem(key=where, what=what) for what in answers[asked]]
     return found
+
+
+def _below(key: str, inner: str) -> str:
+    """Where a driver's ``inner`` key stands in the plan."""
+    if not inner:
+        return key
+    return inner if inner.startswith(f"{key}.") else f"{key}.{inner}"
 
 
 def _known(

@@ -44,10 +44,10 @@ class Ec2Api:
     The library is loaded at the first call, which takes half a second and 50 MB.
     """
 
-    def __init__(self, account: Ec2Account, region: str) -> None:
+    def __init__(self, account: Ec2Account, region: str, pacing: Pacing | None = None) -> None:
         self.account = account
         self.region = region
-        self.pacing = Pacing(time.monotonic)
+        self.pacing = pacing or Pacing(time.monotonic)
         self._session: Any = None
         self._clients: dict[bool, Any] = {}
         self._lock = threading.Lock()

@@ -111,7 +111,8 @@ class Ec2Checks:
                 names = ", ".join(self._machine.security_groups)
                 yield (
                     f"security group '{names}' lets nobody in on port {port}; "
-                    f"open it: {command} --cidr <your network>"
+                    f"open it: {command} --cidr <your network>, or say which it "
+                    "must let in on: ports: none"
                 )
 
     def _subnets(self) -> Iterator[str]:
@@ -127,7 +128,7 @@ class Ec2Checks:
             found = self._first(
                 "describe_availability_zones", "AvailabilityZones", ZoneNames=[zone]
             )
-            if found is None:
+            if found is None or found.get("ZoneName") != zone:
                 yield (
                     f"there is no zone '{zone}' in {self._api.region}; which there are: "
                     f"{self._command('describe-availability-zones')}"

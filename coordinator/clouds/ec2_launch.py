@@ -29,7 +29,12 @@ from coordinator.clouds.ec2_request import (
     run_parameters,
 )
 from coordinator.clouds.ec2_settings import Ec2Machine
-from coordinator.errors import InsufficientCapacity, LaunchRefused, RetryLater
+from coordinator.errors import (
+    CredentialsRejected,
+    InsufficientCapacity,
+    LaunchRefused,
+    RetryLater,
+)
 
 #: Within so long a launch begins its calls, s.
 BUDGET = 60.0
@@ -93,11 +98,26 @@ class _OneLaunch:
         known = self._known(request, machine)
         if known.run != request.run:
             raise LaunchRefused(f"launch id {request.launch_id} was used by another run")
-        while not known.done:
+        if known.done:
+            return
+        try:
+            self._make(request, machine, user_data, known.on_demand)
+        except (InsufficientCapacity, CredentialsRejected) as problem:
+            # Who hears these asks another cloud, and must not when machines exist.
+            states = {call.state for call in self._record.calls(request.launch_id)}
+            if states & {CallState.MADE, CallState.ASKED}:
+                what = "a part of the launch was made, or may have been"
+                raise RetryLater(f"{what}: {problem}") from None
+            raise
+
+    def _make(
+        self, request: LaunchRequest, machine: Ec2Machine, user_data: bytes, on_demand: int
+    ) -> None:
+        while True:
             calls = self._record.calls(request.launch_id)
             step = next_step(
                 request.count,
-                known.on_demand,
+                on_demand,
                 calls,
                 machine,
                 self._launches.shortages,

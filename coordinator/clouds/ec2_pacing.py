@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from coordinator.clouds.ec2_errors import Ec2Failure, Meaning
 from coordinator.clouds.ec2_rates import Bucket, Family, initial_buckets
 
 
 class Pacing:
-    """One for all threads of a driver. ``clock`` is steady, s."""
+    """One for all threads of a driver. ``clock`` is steady, s; ``buckets``: how to begin."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, clock: Callable[[], float], buckets: Mapping[Family, Bucket] | None = None
+    ) -> None:
         self._clock = clock
-        self._buckets = initial_buckets(clock())
+        self._buckets = dict(buckets or initial_buckets(clock()))
         self._waiting: Counter[Family] = Counter()
         self._changed = threading.Condition()
 

@@ -212,9 +212,10 @@ def _tags(text: _Text) -> tuple[tuple[str, str], ...]:
 
 def _ports(text: _Text) -> tuple[int, ...]:
     ports = []
-    for port in text.items("ports") if "ports" in text.given else ["22"]:
+    written = text.items("ports") or ["22"]
+    for port in written if written != ["none"] else []:
         if not port.isdigit() or not 0 < int(port) < 65_536:
-            text.problem("ports", f"'{port[:40]}' is no port", "numbers, with commas")
+            text.problem("ports", f"'{port[:40]}' is no port", "numbers with commas, or none")
         else:
             ports.append(int(port))
     return tuple(ports)

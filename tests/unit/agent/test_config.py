@@ -120,6 +120,12 @@ def test_cloud_inits_own_instance_data_say_who_the_machine_is(tmp_path: Path, ma
     assert (config.index, config.cloud_id) == (3, "i-0123")
 
 
+def test_a_launch_of_several_calls_says_from_where_to_count(tmp_path: Path) -> None:
+    tags = {"tags": {"instance": {"epu:index-base": "20"}}}
+    meta_data = {**EC2_DATA["ds"]["meta_data"], **tags}
+    assert read(tmp_path, GOOD, {**EC2_DATA, "ds": {"meta_data": meta_data}}).index == 23
+
+
 def test_what_cloud_init_keeps_from_others_root_reads_beside_it(tmp_path: Path) -> None:
     (tmp_path / "instance-data-sensitive.json").write_text(json.dumps(EC2_DATA))
     redacted = {"ds": {"meta_data": "redacted for non-root user"}, "v1": {"instance_id": "i-0123"}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,14 @@ import pytest
 
 from bootlevels import cloud_checks
 from bootlevels.cloud_checks import cloud_problems
-from bootlevels.plan import BootLevel, LaunchPlan, MachineRequest, ServiceKind, ServiceSpec
+from bootlevels.plan import (
+    BootLevel,
+    LaunchPlan,
+    MachineRequest,
+    PoolRequest,
+    ServiceKind,
+    ServiceSpec,
+)
 from coordinator.errors import CredentialsRejected, RetryLater
 
 WEB = ServiceSpec(
@@ -82,3 +90,31 @@ def test_secrets_come_from_the_environment(cloud: type[AskedCloud]) -> None:
     assert problem.what == "the environment has no MY_KEY"
     cloud_problems(plan(key="env:MY_KEY"), {"MY_KEY": "k"})
     assert cloud.given == {"key": "k"}
+
+
+def test_the_machines_of_a_pool_are_asked_about_with_what_they_have_on_that_cloud() -> None:
+    machine = {"image": "common", "clouds": {"west": {"image": "western"}}}
+    section = {"clouds": ["west"], "machine": machine}
+    pool = ServiceSpec(
+        name="crowd", kind=ServiceKind.POOL, pool=PoolRequest(section=section, timeout=1.0)
+    )
+    levels = (BootLevel(number=1, services=(pool,)),)
+    (problem,) = cloud_problems(
+        LaunchPlan(name="p", clouds={"west": {"driver": "asked"}}, levels=levels), {}
+    )
+    assert problem.key == "services.crowd.pool.machine"
+    assert problem.what == "there is no image 'western'"
+
+
+def test_replicas_are_one_question(
+    cloud: type[AskedCloud], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = []
+    monkeypatch.setattr(
+        AskedCloud, "problems_of", lambda _, settings: questions.append(settings) or ["no"]
+    )
+    services = tuple(replace(WEB, name=f"web-{number}") for number in range(5))
+    levels = (BootLevel(number=1, services=services),)
+    problems = cloud_problems(replace(plan(), levels=levels), {})
+    assert len(problems) == 5
+    assert len(questions) == 1

@@ -206,7 +206,8 @@ def test_spot_that_has_no_room_may_be_bought_on_demand(ec2, make_cloud):
 def test_a_batch_that_may_be_split_takes_what_room_there_is(ec2, make_cloud):
     ec2.account.capacity["t3.small"] = 7
     cloud, request = make_cloud(split_batches="true"), make_request("l", count=10)
-    with pytest.raises(InsufficientCapacity):
+    # Not InsufficientCapacity: that says that nothing was made, and another cloud is asked.
+    with pytest.raises(RetryLater, match="a part of the launch was made"):
         cloud.launch(request)
     assert sorted(one.index for one in cloud.list_instances(RUN)) == list(range(7))
 
@@ -264,9 +265,17 @@ def test_credentials_that_are_rejected_after_a_lost_reply_prove_nothing(ec2, clo
     ec2.fail_next("RunInstances", Fault.lost_reply(), Fault.refused("AuthFailure"))
     with pytest.raises(RetryLater):
         cloud.launch(request)
-    with pytest.raises(CredentialsRejected):
+    with pytest.raises(RetryLater, match="may have been: AuthFailure"):
         cloud.launch(request)
     cloud.launch(request)
+    assert [machine.token for machine in ec2.world.history] == ["l.1"]
+
+
+def test_a_first_call_that_is_rejected_leaves_nothing_behind(ec2, cloud):
+    ec2.fail_next("RunInstances", Fault.refused("UnauthorizedOperation", status=403))
+    with pytest.raises(CredentialsRejected):
+        cloud.launch(make_request("l"))
+    cloud.launch(make_request("l"))
     assert [machine.token for machine in ec2.world.history] == ["l.1"]
 
 

@@ -157,7 +157,7 @@ def _cloud_id(instance_data: Path) -> str:
         return ""
     if not _is_cloud_inits(found):
         return str(found.get("cloud_id") or "") if isinstance(found, dict) else ""
-    told = _first(found, "v1", None, _ID_KEYS) or _first(found, "ds", "meta_data", _ID_KEYS)
+    told = _first(found, "v1", keys=_ID_KEYS) or _first(found, "ds", "meta_data", keys=_ID_KEYS)
     return str(told or "")
 
 

@@ -40,7 +40,9 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class UserData:
-    """The shape of the user-data file."""
+    """The shape of the user-data file. ``launch_index`` is there for a launch of one machine:
+    not every cloud tells its machines which one they are.
+    """
 
     version: int
     run: str
@@ -48,6 +50,7 @@ class UserData:
     launch_id: str
     token: str = field(repr=False)
     broker: BrokerAccess
+    launch_index: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +122,7 @@ def read_config(
     if told.token.startswith(POOL_TOKEN):
         machine = InstanceData(launch_index=UNASSIGNED, cloud_id=_cloud_id(instance_data))
     else:
-        machine = _read_instance_data(instance_data)
+        machine = _read_instance_data(instance_data, told.launch_index)
     if told.version > WIRE_VERSION:
         raise ConfigError(
             f"{user_data}: version {told.version} is newer than this agent understands "
@@ -169,8 +172,11 @@ def _machine_id() -> str:
         return "unknown"
 
 
-def _read_instance_data(path: Path) -> InstanceData:
-    """Our own shape, or that of cloud-init's ``instance-data.json``. Raises ConfigError."""
+def _read_instance_data(path: Path, otherwise: int | None) -> InstanceData:
+    """Our own shape, or that of cloud-init's ``instance-data.json``. Raises ConfigError.
+
+    ``otherwise``: the index where cloud-init was not told one.
+    """
     found = _load(path)
     if not _is_cloud_inits(found):
         machine: InstanceData = _shaped(InstanceData, found, path)
@@ -180,6 +186,8 @@ def _read_instance_data(path: Path) -> InstanceData:
     if index is None and sensitive.exists():
         found = _load(sensitive)
         index = _first(found, "ds", "meta_data", keys=INDEX_KEYS)
+    if index is None:
+        index = otherwise
     if index is None:
         raise ConfigError(
             f"{path}: ds.meta_data has no {INDEX_KEYS[0]}: the cloud did not say which machine "

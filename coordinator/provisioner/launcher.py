@@ -108,7 +108,7 @@ class Launcher:
         broker = self._access
         if host := chosen.get("broker_host"):
             broker = {**broker, "host": host}
-        variables = {
+        variables: dict[str, Any] = {
             **chosen,
             "run": self._run,
             "pool": launch.pool,
@@ -117,6 +117,8 @@ class Launcher:
             "broker": broker,
             "variables": dict(launch.variables),
         }
+        if launch.count == 1:  # not every cloud tells its machines which one they are
+            variables["launch_index"] = 0
         try:
             user_data = self._render(launch.template, form, variables)
         except ValueError as problem:  # unknown template, missing variable

@@ -148,6 +148,14 @@ def test_a_cloud_that_does_not_say_which_machine_it_is_is_an_error_that_says_so(
         read(tmp_path, GOOD, machine)
 
 
+def test_the_only_machine_of_a_launch_need_not_be_told_by_its_cloud(tmp_path: Path) -> None:
+    alone = {**GOOD, "launch_index": 0}
+    says_nothing = {"ds": {"meta_data": {"instance-id": "i-9"}}, "v1": {}}
+    config = read(tmp_path, alone, says_nothing)
+    assert (config.node_id, config.cloud_id) == ("l1-0", "i-9")
+    assert read(tmp_path, alone, EC2_DATA).index == 3, "what the cloud says goes before"
+
+
 @pytest.mark.parametrize("index", ["x", True, 1.5, [0], -1])
 def test_an_index_that_is_no_number_is_refused(tmp_path: Path, index: Any) -> None:
     with pytest.raises(ConfigError, match="index"):

@@ -55,6 +55,16 @@ def test_machines_are_told_the_address_by_which_they_reach_the_broker(world: Any
     assert json.loads(files["/etc/epu/agent.json"])["broker"]["host"] == "10.0.2.2"
 
 
+def test_the_only_machine_of_a_launch_is_told_its_index_and_others_are_not(world: Any) -> None:
+    world.running(1)
+    world.running(2, "l2")
+    alone, one, other = (
+        json.loads(machine.request.user_data) for machine in world.clouds["cloud"].history
+    )
+    assert alone["launch_index"] == 0
+    assert "launch_index" not in one and one == other
+
+
 def test_pr_1_a_template_without_user_data_is_launch_failed(world: Any) -> None:
     with_agents(world, BAKED)
     world.apply(world.launch(template="wroker"))

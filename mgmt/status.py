@@ -58,6 +58,11 @@ def problems_of(
             if pool.get("state") in ("HELD", "FAILED")
         ),
         *(
+            [f"{away['reason']}: launches hold and boot_timeout stands still"]
+            if (away := progress.get("accounts_away"))
+            else []
+        ),
+        *(
             f"cloud {name}: {cloud['problem']}"
             for name, cloud in sorted((progress.get("clouds") or {}).items())
             if cloud.get("problem")

@@ -53,6 +53,7 @@ class Tools:
 
     ``call``: an RPC call (``ClientPool.call``). ``ask_witness``: ``sensors.witness``, None
     when it can't be asked. ``in_parallel(function, items)``: results in order.
+    ``accounts_away``: whether no node can get an account now.
     """
 
     run: str
@@ -64,6 +65,7 @@ class Tools:
     ask_witness: Callable[[Sequence[str]], Witness | None]
     in_parallel: InParallel
     listing_interval: float = 5.0
+    accounts_away: Callable[[], bool] = lambda: False
 
     def commit(self, changes: Sequence[Change | None], actor: str = "provisioner") -> bool:
         """Store changes and tell of those that took effect; whether any state changed."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from agent.messages import agent_service
 from agent.rpc_client import CallFailed
@@ -161,8 +161,23 @@ class CloudCycle:
         heard = [note(r, presence_lost_at=None) for r in records if silent.get(r.node_id) is False]
         self._sightings = synced.sightings
         self._tools.commit([*synced.changes, *heard])
+        self._tell_contradicted(records, synced.changes)
         if listing.launch_ids is None or synced.doomed:
             self.calls.destroy(synced.doomed)
+
+    def _tell_contradicted(self, records: Sequence[Record], changes: Sequence[Change]) -> None:
+        """A node whose cloud calls its machine otherwise than it said: somebody must look."""
+        claims = {record.node_id: record for record in records if record.claimed_cloud_id}
+        for change in changes:
+            record, listed = claims.get(change.node_id), change.fields.get("cloud_id")
+            if record and record.cloud_id is None and listed not in (None, record.claimed_cloud_id):
+                self._tools.events.append(
+                    "claim_contradicted",
+                    pool=record.pool,
+                    node=record.node_id,
+                    reason=f"who enrolled as this node said that its machine is"
+                    f" {record.claimed_cloud_id}, and the cloud lists {listed}",
+                )
 
     def _act(self) -> None:
         switches = self._tools.records.switches()
@@ -180,6 +195,7 @@ class CloudCycle:
             enabled=switches.enabled,
             window=self.calls.window,
             listed_at=self.listed_at,
+            accounts_away=self._tools.accounts_away(),
         ):
             match action:
                 case Move(change=change):
@@ -228,5 +244,5 @@ class CloudCycle:
         if in_the_air and self.calls.window == 0:
             soon = self._tools.clock() + min(FLUX_INTERVAL, self._tools.listing_interval)
             self._list_at = min(self._list_at, soon)
-        wake = wake_at(records)
+        wake = wake_at(records, self._tools.accounts_away())
         return self._list_at if wake is None else min(self._list_at, wake)

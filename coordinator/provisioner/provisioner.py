@@ -21,6 +21,7 @@ from agent.wire import MalformedMessage, from_wire
 from coordinator.clouds.base import CloudDriver
 from coordinator.config import CoordinatorConfig
 from coordinator.events import EventLog
+from coordinator.provisioner.accounts_watch import AccountsWatch
 from coordinator.provisioner.adopted import AdoptedMachines
 from coordinator.provisioner.cloud_calls import InParallel, Tools
 from coordinator.provisioner.cloud_cycle import CloudCycle
@@ -88,7 +89,9 @@ class Provisioner:
             ask_witness=self._ask_witness,
             in_parallel=in_parallel,
             listing_interval=config.listing_interval,
+            accounts_away=lambda: self._accounts.away is not None,
         )
+        self._accounts = AccountsWatch(store, self._tools)
         self._run = config.run
         adopted = AdoptedMachines(lambda: self._records.of_cloud(ADOPTED_CLOUD), call, in_parallel)
         drivers = {**clouds, ADOPTED_CLOUD: adopted}
@@ -186,7 +189,7 @@ class Provisioner:
 
     def progress(self) -> dict[str, Any]:
         """How far a teardown is; see ``teardown.progress_of``."""
-        return progress_of(self._tools, self.cycles)
+        return {**progress_of(self._tools, self.cycles), "accounts_away": self._accounts.away}
 
     def enable(self) -> None:
         """Allow launches again."""
@@ -222,6 +225,11 @@ class Provisioner:
     def reconcile(self, cloud: str) -> None:
         """List one cloud if that is due and do what its records need. May be slow."""
         self.cycles[cloud].run()
+
+    def accounts_step(self) -> None:
+        """Find out whether nodes can get accounts; about every five seconds."""
+        if self._accounts.step():
+            self._wake_all()
 
     def drain_step(self) -> None:
         """Ask every draining node how far it is; about once a second."""

@@ -137,6 +137,10 @@ class ProvisionerService:
     def drain_tick(self) -> None:
         self.part.drain_step()
 
+    @bus.every(5.0)
+    def accounts_tick(self) -> None:
+        self.part.accounts_step()
+
     def _serve_due(self) -> None:
         """A greenlet per cloud that wants to run: a slow one delays nobody."""
         for cloud in self.part.due():

@@ -21,6 +21,7 @@ from coordinator.provisioner.lifecycle import (
     Change,
     Record,
     move,
+    note,
     unwanted,
 )
 
@@ -68,12 +69,14 @@ def next_step(
     enabled: bool,
     window: float,
     listed_at: float | None,
+    accounts_away: bool = False,
 ) -> list[Action]:
     """What has to be done about these records now: terminations first, then the rest.
 
     ``enabled``: whether launches are allowed. ``listed_at``: when the last full listing of
     the cloud was begun; what was never seen is given up only on a listing that would have
-    shown it.
+    shown it. ``accounts_away``: no node can get an account now, so nothing is launched for
+    the first time and no boot that waits for one is given up.
     """
     moves: list[Action] = []
     launches: dict[str, None] = {}
@@ -85,6 +88,8 @@ def next_step(
         elif record.state is LAUNCHING and not enabled:
             ended = unwanted(record, now, "launches are disabled")
             moves += [Move(change=ended)] if ended else []
+        elif accounts_away and waits_for_accounts(record):
+            continue
         elif record.state is LAUNCHING and _overdue(record, now, window, listed_at):
             moves.append(Move(change=_given_up(record, now)))
         elif record.state in (REQUESTED, LAUNCHING) and due:
@@ -103,6 +108,28 @@ def next_step(
         nodes, machines = zip(*ending, strict=True)
         actions.append(CallTerminate(node_ids=nodes, cloud_ids=machines))
     return [*actions, *moves, *(CallLaunch(launch_id=launch_id) for launch_id in launches)]
+
+
+def waits_for_accounts(record: Record) -> bool:
+    """Whether a record stands still while no node can get an account.
+
+    No machine is there yet (as far as we know), or one that has not enrolled.
+    """
+    if record.state is BOOTING:
+        return record.enrolled_at is None
+    return record.state is REQUESTED or (record.state is LAUNCHING and record.retryable)
+
+
+def resumed(records: Sequence[Record], since: float, now: float) -> list[Change]:
+    """Put the deadlines off by the time in which no accounts could be had, ``since`` to now."""
+    changes: list[Change | None] = []
+    for record in (one for one in records if waits_for_accounts(one)):
+        lost = now - max(since, record.state_since)
+        for name in ("boot_deadline", "launch_deadline"):
+            deadline = getattr(record, name)
+            if deadline is not None and lost > 0:
+                changes.append(note(record, **{name: deadline + lost}))
+    return [change for change in changes if change is not None]
 
 
 def _needs_terminate(record: Record, due: bool) -> bool:
@@ -135,10 +162,12 @@ def back_off(attempts: int, first: float) -> float:
     return min(first * 2.0 ** min(attempts, 20), max(LONGEST_BACK_OFF, first))
 
 
-def wake_at(records: Sequence[Record]) -> float | None:
+def wake_at(records: Sequence[Record], accounts_away: bool = False) -> float | None:
     """When ``next_step`` will next have something to do if nothing else happens."""
     times: list[float] = []
     for record in records:
+        if accounts_away and waits_for_accounts(record):
+            continue
         times += [
             time
             for state, time in (

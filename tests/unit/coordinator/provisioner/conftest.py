@@ -49,6 +49,7 @@ class World:
         self.engine = open_store(store)
         self.agents: dict[str, dict[str, Any]] = {}
         self.witness: dict[str, Any] | None = None
+        self.registrar: dict[str, Any] | None = None
         self.asked: list[tuple[str, str]] = []
         self.render: Callable[..., str] = render
         self.cloud_agents: dict[str, dict[str, str]] = {}
@@ -75,6 +76,10 @@ class World:
             if self.witness is None:
                 raise UnknownService(service)
             return self.witness
+        if service == "registrar":
+            if self.registrar is None:
+                raise UnknownService(service)
+            return self.registrar
         node = self.agents.get(service.removeprefix("agent-"))
         if node is None or method not in node:
             raise UnknownService(service)

@@ -50,6 +50,8 @@ class _PoolText:
     min: int = 0
     max: int = 1000
     max_surge: int = 1
+    retain_failed: int = 0
+    retain_failed_for: float = 3600.0
     declare_queue: bool = True
     development: bool = False
 
@@ -60,6 +62,10 @@ class _PoolText:
             raise ValueError(f"clouds must name each cloud once, not {', '.join(self.clouds)}")
         if self.max > 100_000:
             raise ValueError(f"max must be at most 100000, not {self.max}")
+        if not 0 <= self.retain_failed <= 100:
+            raise ValueError(f"retain_failed must be between 0 and 100, not {self.retain_failed}")
+        if not 0 < self.retain_failed_for <= 7 * 86400:
+            raise ValueError("retain_failed_for must be above 0 s and at most a week")
         if self.max_surge < 0:
             raise ValueError(f"max_surge must not be negative, not {self.max_surge}")
         if not 0.1 <= self.heartbeat_interval <= 3600:
@@ -114,6 +120,8 @@ def parse_pool(name: str, given: object, where: str = "", key: str = "") -> Pool
         min=text.min,
         max=text.max,
         max_surge=text.max_surge,
+        retain_failed=text.retain_failed,
+        retain_failed_for=text.retain_failed_for,
         declare_queue=text.declare_queue,
         development=text.development,
     )

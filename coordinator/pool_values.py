@@ -34,7 +34,8 @@ class PoolSpec:
     ``engine_settings`` is the engine's own parsed value. ``min``, ``max`` bound whatever
     the engine wishes. ``clouds`` are tried in order. ``machine`` are the driver's own keys
     (image, type, …) for its machines on any cloud, ``machine_by_cloud`` more of them by
-    cloud; see ``machine_on``.
+    cloud; see ``machine_on``. The last ``retain_failed`` machines that failed to boot are
+    kept for a look, each for ``retain_failed_for`` seconds.
     """
 
     name: str
@@ -50,6 +51,8 @@ class PoolSpec:
     min: int = 0
     max: int = 1000
     max_surge: int = 1
+    retain_failed: int = 0
+    retain_failed_for: float = 3600.0
     declare_queue: bool = True
     development: bool = False
 

@@ -19,6 +19,7 @@ from agent.messages import InstanceState, InstanceView
 from coordinator.controller.brake import Brake, assess
 from coordinator.controller.cloud_choice import CloudChoice
 from coordinator.controller.decision import BoundedDecision
+from coordinator.controller.failed_boots import development_failures, kept_for_a_look
 from coordinator.controller.pool import PoolMemory
 from coordinator.controller.victims import taken_back, victims
 from coordinator.controller.view import Observed
@@ -42,7 +43,8 @@ class Actions:
 
     ``deferred``: unhealthy workers that the brake (or a missing place for their successor)
     keeps for now; ``missing``: workers still wanted and not launched, with the reasons in
-    ``waits``. ``braked``: terminations that the brake counts.
+    ``waits``. ``braked``: terminations that the brake counts. ``kept``: failed boots that
+    stay for a look, node id to until when.
     """
 
     brake: Brake
@@ -56,6 +58,7 @@ class Actions:
     braked: int = 0
     missing: int = 0
     protected_stay: int = 0
+    kept: dict[str, float] = field(default_factory=dict)
     waits: list[str] = field(default_factory=list)
 
     @property
@@ -92,13 +95,14 @@ def plan_actions(
 ) -> Actions:
     """The actions of this cycle; pure. ``memory`` is the synced one of ``observed``."""
     census = observed.census
+    kept = kept_for_a_look(spec, census, decision.size, now)
     backoff_left = memory.backoff.seconds_left(now)
     # Intents of which nothing was made are no machines: their room is free at once.
     moving = list(choice.moves) if backoff_left <= 0 else []
     room = spec.max + spec.max_surge - census.machines + len(moving)
     if spec.max_surge == 0:
         # Without surge a successor waits until the cloud agrees that the old one is gone.
-        room = min(room, decision.size - census.machines + len(moving))
+        room = min(room, decision.size - census.machines + len(moving) + len(kept))
     if backoff_left <= 0:
         moving += choice.uncertain[: max(0, room - len(moving))]
     places = _places(observed, decision, frozenset(one.node_id for one in moving))
@@ -112,8 +116,8 @@ def plan_actions(
     ]
     hole = _hole(places, candidates)
     if spec.development:
-        launchable = min(launchable, max(0, hole - development_failures(observed, memory)))
-    live = census.machines - census.terminating
+        launchable = min(launchable, max(0, hole - development_failures(census, memory)))
+    live = census.machines - census.terminating - len(kept)
     if memory.unhealthy:
         live -= sum(1 for one in _live(observed) if one.node_id in memory.unhealthy)
     replacing = sum(one.count for one in memory.replacements.values())
@@ -129,7 +133,8 @@ def plan_actions(
             meltdown_since=memory.meltdown_since,
             braked=memory.braked,
             now=now,
-        )
+        ),
+        kept=kept,
     )
     actions.terminations += [
         (one, f"{one.cloud} is left for {choice.cloud}: {choice.closed[one.cloud]}")
@@ -148,7 +153,7 @@ def plan_actions(
             f"launches wait {backoff_left:.0f} s after {failures} failed "
             f"(the last: {memory.backoff.reason})"
         )
-    elif actions.missing and spec.development and development_failures(observed, memory):
+    elif actions.missing and spec.development and development_failures(census, memory):
         actions.waits.append("development shows failures and does not compensate them")
     elif actions.missing and launchable < actions.missing + actions.launched:
         actions.waits.append(
@@ -212,7 +217,7 @@ def _end_what_never_served(
     """Failed boots and zombies: under no brake, for nothing serves there."""
     if not spec.development:
         for one in observed.census.boot_failed:
-            if not one.protected:
+            if not one.protected and one.node_id not in actions.kept:
                 actions.terminations.append((one, f"did not boot: {one.reason}"))
     for one in observed.census.zombies:
         asked = memory.zombies.get(one.node_id)
@@ -380,14 +385,3 @@ def _live(observed: Observed) -> Iterable[InstanceView]:
     census = observed.census
     for group in (census.supply, census.unhealthy, census.boot_failed, census.draining):
         yield from group
-
-
-def development_failures(observed: Observed, memory: PoolMemory) -> int:
-    """Failed boots and launches that a development pool shows instead of compensating them.
-
-    What failed before the pool (with this memory) began is no concern of its. Unhealthy
-    workers are not counted here: held by the brake's place, they keep their own.
-    """
-    since = memory.began if memory.began is not None else 0.0
-    refused = sum(1 for one in observed.census.launch_failed if one.wanted_at >= since)
-    return len(observed.census.boot_failed) + refused

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.messages import HealthStatus, SensorReport
-from coordinator.controller.actions import Actions, development_failures
+from coordinator.controller.actions import Actions
 from coordinator.controller.brake import BrakeLevel
 from coordinator.controller.decision import BoundedDecision
+from coordinator.controller.failed_boots import development_failures
 from coordinator.controller.pool import PoolMemory, PoolState
 from coordinator.controller.view import Observed
 from coordinator.pool_values import PoolSpec
@@ -36,7 +37,8 @@ def is_calm(
         and actions.is_empty
         and not actions.missing
         and len(census.supply) == decision.size
-        and not (census.pending or census.unhealthy or census.boot_failed)
+        and not (census.pending or census.unhealthy)
+        and len(census.boot_failed) == len(actions.kept)
         and all(observed.health[one.node_id].status is HealthStatus.OK for one in census.supply)
     )
 
@@ -52,7 +54,7 @@ def state_of(
     """How the pool is, and why it is not STABLE."""
     census = observed.census
     before = observed.memory
-    if spec.development and (census.unhealthy or development_failures(observed, before)):
+    if spec.development and (census.unhealthy or development_failures(census, before)):
         return PoolState.FAILED, "; ".join(actions.waits) or "a worker failed (development)"
     if decision.wish.held:
         return PoolState.HELD, decision.reason

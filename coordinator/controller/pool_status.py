@@ -40,6 +40,7 @@ def pool_status(
         "pending": counts.get("pending", 0),
         "draining": counts.get("draining", 0),
         "unhealthy": counts.get("unhealthy", 0),
+        "kept": len(actions.kept) if actions is not None else 0,
         "was_running": outcome.ready_once if outcome is not None else False,
         "brake": actions.brake.level.value if actions is not None else "NORMAL",
         "engine": spec.engine,
@@ -69,6 +70,7 @@ def pool_status(
                 "cloud": one.cloud,
                 "cloud_id": one.cloud_id,
                 "reason": _why(one, health),
+                "kept_until": actions.kept.get(one.node_id) if actions is not None else None,
             }
             for one in sorted(instances.values(), key=lambda one: (one.wanted_at, one.node_id))
             if one.state not in FINAL_STATES

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.enrolment_token import TokenRejected, check, mint
+from coordinator.enrolment_token import (
+    TokenKind,
+    TokenRejected,
+    check,
+    mint,
+    mint_base,
+    mint_pool,
+)
 
 KEY = b"k" * 32
 
@@ -42,3 +49,27 @@ def test_the_expiry_cannot_be_moved() -> None:
 def test_nonsense_is_rejected_and_never_raises_anything_else(token: str) -> None:
     with pytest.raises(TokenRejected):
         check(KEY, token, "r", "l", 1.0)
+
+
+def test_each_kind_says_what_it_allows() -> None:
+    base = check(KEY, mint_base(KEY, "r", "l", 1000.0), "r", "l", 1.0)
+    pool = check(KEY, mint_pool(KEY, "r", "l", "web-1", 3, 1000.0), "r", "l", 1.0)
+    assert (base.kind, base.expires_at) == (TokenKind.BASE, 1000.0)
+    assert (pool.kind, pool.pool, pool.uses) == (TokenKind.POOL, "web-1", 3)
+    assert check(KEY, mint(KEY, "r", "l", 1000.0), "r", "l", 1.0).kind is TokenKind.LAUNCH
+
+
+@given(
+    st.lists(st.text(alphabet="abl.-0123", max_size=6), min_size=4, max_size=4),
+    st.lists(st.text(alphabet="abl.-0123", max_size=6), min_size=4, max_size=4),
+)
+def test_no_two_grants_share_a_signature(one: list[str], other: list[str]) -> None:
+    def signatures(run: str, launch: str, pool: str, _: str) -> dict[tuple[str, ...], str]:
+        return {
+            ("launch", run, launch): mint(KEY, run, launch, 9.0),
+            ("base", run, launch): mint_base(KEY, run, launch, 9.0),
+            ("pool", run, launch, pool): mint_pool(KEY, run, launch, pool, 1, 9.0),
+        }
+
+    made = {**signatures(*one), **signatures(*other)}
+    assert len({token.rpartition(".")[2] for token in made.values()}) == len(made)

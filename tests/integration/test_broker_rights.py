@@ -12,7 +12,14 @@ import amqp
 import pytest
 import requests
 
-from agent.messages import BrokerAccess, BrokerAccount, agent_queue, beat_key, job_key
+from agent.messages import (
+    BASE_POOL,
+    BrokerAccess,
+    BrokerAccount,
+    agent_queue,
+    beat_key,
+    job_key,
+)
 from coordinator.errors import CredentialsRejected, RetryLater
 from coordinator.registrar.broker_accounts import BrokerAccounts
 
@@ -127,6 +134,9 @@ def seen(
 FOREIGN_KEYS = [
     ("nameko-rpc", "provisioner.terminate_all"),
     ("nameko-rpc", "registrar.status"),
+    ("nameko-rpc", "registrar.pool_token"),
+    ("nameko-rpc", "registrar.dismiss"),
+    ("nameko-rpc", "provisioner.adopt_node"),
     ("nameko-rpc", "registrar.enrol.x"),
     ("nameko-rpc", "agent-b-0.stop"),
     ("nameko-rpc", "agent-b-0.start_program"),
@@ -169,6 +179,9 @@ def test_enrol_can_call_the_registrar_and_gets_its_answer(
     [
         *FOREIGN_KEYS,
         ("nameko-rpc", "registrar.ready"),
+        ("nameko-rpc", "registrar.starting"),
+        ("nameko-rpc", "registrar.pool_token"),
+        ("nameko-rpc", "registrar.base_token"),
         ("nameko-rpc", "0c8dbd4e-6d1e-4c3a-9a53-3f2b1c9e7a55"),
         ("agent.events", beat_key(POOL, "a-0")),
     ],
@@ -250,11 +263,29 @@ def test_a_node_can_be_an_agent(
     assert eventually(lambda: answers.basic_get(answer_queue, no_ack=True)).body == "here"
 
     node_a.own_queue(str(uuid.uuid4()))
+    node_a.publish("nameko-rpc", "registrar.starting")
     node_a.publish("nameko-rpc", "registrar.ready")
     node_a.publish("agent.events", beat_key(POOL, "a-0"), user_id="node-a-0")
     node_a.publish("agent.events", job_key(POOL, "a-0"))
     keys = [key for _, key, _ in seen()]
-    assert keys[-3:] == ["registrar.ready", "beat.web.ish.a-0", "job.web.ish.a-0"]
+    told = ["registrar.starting", "registrar.ready", "beat.web.ish.a-0", "job.web.ish.a-0"]
+    assert keys[-4:] == told
+
+
+def test_a_base_node_is_an_agent_and_nobodys_worker(
+    accounts: BrokerAccounts,
+    coordinator: Login,
+    login: Callable[[BrokerAccount], Login],
+    seen: Callable[[], list[Any]],
+) -> None:
+    coordinator.channel().queue_declare("jobs.web", exclusive=True)
+    base = login(accounts.create_node_account("broker-1-0", BASE_POOL, ()))
+    base.own_queue("agent-broker-1-0.*")
+    base.publish("nameko-rpc", "registrar.ready")
+    base.publish("agent.events", beat_key(BASE_POOL, "broker-1-0"))
+    assert [key for _, key, _ in seen()][-2:] == ["registrar.ready", "beat._base.broker-1-0"]
+    _refused(lambda: base.channel().basic_get("jobs.web"))
+    _refused(lambda: base.publish("agent.events", beat_key(POOL, "broker-1-0")))
 
 
 def test_a_node_can_own_the_reply_queue_that_nameko_names(node_a: Login) -> None:

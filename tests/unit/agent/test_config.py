@@ -44,6 +44,17 @@ def test_fields_of_a_newer_coordinator_are_ignored(tmp_path: Path) -> None:
     assert read(tmp_path, {**GOOD, "colour": "blue"}, {"launch_index": 0, "x": []}).index == 0
 
 
+def test_a_machine_with_a_pools_token_does_not_know_its_index(tmp_path: Path) -> None:
+    told = {**GOOD, "launch_id": "web-a1", "token": "pool.web.1.99.aa"}
+    config = read(tmp_path, told, {"launch_index": 3, "cloud_id": "i-7"})
+    assert config.adopted and config.cloud_id == "i-7"
+    assert config.is_mine("web-a1-0") and config.is_mine("web-a1-12")
+    assert not any(map(config.is_mine, ("web-a1-", "web-a2-0", "web-a1-x", "l1-3")))
+    (tmp_path / "instance-data.json").unlink()
+    alone = read_config(tmp_path / "user-data", tmp_path / "instance-data.json", tmp_path)
+    assert alone.adopted and alone.cloud_id == "" and alone.node_id != config.node_id
+
+
 @pytest.mark.parametrize(
     ("environment", "place"),
     [

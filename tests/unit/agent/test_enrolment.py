@@ -19,9 +19,17 @@ from agent.enrolment import (
     own_nonce,
     stored_answer,
 )
-from agent.messages import BrokerAccess, BrokerAccount, EnrolAnswer, EnrolRequest, NodeRole
+from agent.messages import (
+    UNASSIGNED,
+    BrokerAccess,
+    BrokerAccount,
+    EnrolAnswer,
+    EnrolRequest,
+    NodeRole,
+)
 from agent.private_files import write_private
 from agent.rpc_client import BrokerUnreachable, CallTimeout, RemoteError
+from agent.start_log import StartLog
 
 ENROL = {"enrol": BrokerAccount(user="enrol", password="public")}
 BROKER = BrokerAccess(host="127.0.0.1", port=1, vhost="epu", accounts=ENROL)
@@ -172,3 +180,52 @@ def test_a_private_file_replaces_one_that_others_could_read(tmp_path: Path) -> N
     write_private(path, "new")
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o600)
     assert list(tmp_path.iterdir()) == [path]
+
+
+# ------------------------------------------------------------------ the steps of a start
+
+
+def test_what_came_before_goes_along_with_the_request(config: AgentConfig) -> None:
+    start = StartLog(lambda: 7.0)
+    start.tell("config", "read")
+    script = Script(BrokerUnreachable("no route"), CallTimeout("nobody"), ANSWER)
+    enrol(config, script.ask, script.pauses.append, lambda: 0.0, start)
+    told = [[step.name for step in wanted.steps] for wanted in script.requests]
+    assert told == [["config"], ["config", "broker"], ["config", "broker", "enrolment"]]
+    assert "unreachable at amqp://127.0.0.1:1/epu" in script.requests[1].steps[-1].detail
+    assert start.latest is not None and "enrolled as l1-0, attempt 3" in start.latest.detail
+
+
+def test_a_refusal_is_a_step_that_a_console_can_be_read_for(
+    config: AgentConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "agent.start_log")
+    script = Script(RemoteError("TokenRejected", "the enrolment token has expired"), ANSWER)
+    run(config, script)
+    lines = [record.getMessage() for record in caplog.records if "start_log" in record.name]
+    assert lines[0].startswith("[enrolment] refused: ") and "expired" in lines[0]
+
+
+def test_steps_are_few_and_short_however_long_a_start_takes() -> None:
+    start = StartLog(lambda: 7.0)
+    for number in range(100):
+        start.tell(f"check {number}", "x" * 5000)
+        start.tell("check last", f"failing {number}")
+    assert len(start.steps) <= 20
+    assert all(len(step.detail) <= 1000 for step in start.steps)
+    start.tell("check last", "failing 99")
+    assert [step.name for step in start.steps].count("check last") <= 10
+
+
+def test_an_adopted_machine_takes_the_id_that_it_is_given_and_keeps_it(
+    config: AgentConfig,
+) -> None:
+    adopted = replace(config, index=UNASSIGNED, launch_id="web-a1", token="pool.web.1.9.ab")
+    given = replace(ANSWER, node_id="web-a1-4")
+    script = Script(replace(ANSWER, node_id="other-0"), given)
+    assert run(adopted, script) == given
+    assert script.requests[0].index == UNASSIGNED
+    assert stored_answer(adopted) == given
+    nonce = own_nonce(adopted)
+    assert own_nonce(adopted) == nonce
+    assert own_nonce(replace(adopted, cloud_id="i-another-machine")) != nonce

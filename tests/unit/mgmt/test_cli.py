@@ -114,6 +114,9 @@ def test_every_command_has_help_with_an_example_and_json(name, command):
         (["pool", "reconfigure", "x", "max"], "'max' is not KEY=VALUE"),
         (["events", "--since", "yesterday"], "'yesterday' is neither"),
         (["nodes", "--nope"], "No such option"),
+        (["token", "create"], "Missing option '--pool'"),
+        (["token", "create", "--pool", "x", "--expires", "soon"], "'soon' is not like 90s"),
+        (["token", "create", "--pool", "x", "--uses", "0"], "0 is not in the range"),
         (["wait", "x", "--state", "WELL"], "'WELL' is not one of"),
         (["serve", "--dir", "/nowhere/at/all"], "--accounts, --run and at least one --cloud"),
     ],
@@ -146,6 +149,8 @@ def test_an_unknown_run_is_exit_3_and_one_line(run, words):
         ["nodes"],
         ["events"],
         ["explain", "x"],
+        ["node", "show", "x-0"],
+        ["token", "create", "--pool", "x"],
         ["wait", "x", "--timeout", "0"],
     ],
 )

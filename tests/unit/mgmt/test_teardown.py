@@ -39,6 +39,7 @@ class World:
         self.cloud_answers = True
         self.forgets: set[str] = set()
         self.fails_at = ""
+        self.adopted: list[str] = []
 
     # the coordinator
     def call(self, service: str, method: str, *args: Any, timeout: float) -> Any:
@@ -60,7 +61,8 @@ class World:
 
     def _progress(self) -> dict[str, Any]:
         known = [name for name in self.machines if name not in self.forgets]
-        return {"remaining": known, "done": not known, "states": {"TERMINATING": len(known)}}
+        states = {"TERMINATING": len(known)}
+        return {"remaining": known, "done": not known, "states": states, "adopted": self.adopted}
 
     # the base
     def services(self) -> list[str]:
@@ -122,6 +124,17 @@ def test_workers_go_first_then_the_levels_and_the_receipt_says_nothing_is_left(t
     assert written["clean"] is True
     assert written["left"] == {"workers": [], "services": []}
     assert stat.S_IMODE((tmp_path / "receipt.json").stat().st_mode) == 0o600
+
+
+def test_machines_that_people_booted_are_in_the_receipt_as_left_to_their_owners(tmp_path):
+    world = World(tmp_path)
+    world.adopted = ["p-a1-0", "p-a1-1"]
+    receipt = world.teardown().perform(Wishes())
+    assert receipt.clean and receipt.adopted == ("p-a1-0", "p-a1-1")
+    assert json.loads((tmp_path / "receipt.json").read_text())["adopted"] == world.adopted
+    text = "\n".join(receipt.lines())
+    assert "machines left to their owners: p-a1-0, p-a1-1" in text
+    assert "adopted" not in "\n".join(World(tmp_path / "b").teardown().perform(Wishes()).lines())
 
 
 def test_workers_that_do_not_go_in_time_leave_the_base_standing(tmp_path):

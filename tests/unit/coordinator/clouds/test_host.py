@@ -76,6 +76,15 @@ class Scripted:
         return None if cloud_id == "none" else f"console of {cloud_id} ü"
 """
 
+EXPLAINING = (
+    DRIVER.replace("class Scripted", "class Plain")
+    + """
+class Scripted(Plain):
+    def boot_status(self, cloud_id):
+        return None if cloud_id == "none" else f"status: done, {cloud_id}"
+"""
+)
+
 SETTINGS = {"driver": "scripted_driver:Scripted"}
 
 
@@ -155,6 +164,14 @@ def test_values_come_through_unchanged_in_both_directions(make_cloud, place):
     assert (place / "terminated").read_text() == "a b"
     assert cloud.console_output("c1") == "console of c1 ü"
     assert cloud.console_output("none") is None
+    assert cloud.boot_status("c1") is None, "this driver can't tell"
+
+
+def test_a_driver_that_explains_boots_is_asked(make_cloud, place):
+    (place / "scripted_driver.py").write_text(EXPLAINING)
+    cloud = make_cloud()
+    assert cloud.boot_status("c1") == "status: done, c1"
+    assert cloud.boot_status("none") is None
 
 
 @pytest.mark.parametrize(

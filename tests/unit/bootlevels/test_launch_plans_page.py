@@ -8,10 +8,12 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bootlevels.plan import ServiceKind
 from bootlevels.plan_choices import PlanChoices
 from bootlevels.plan_source import read_launch_plan
+from coordinator.pool_spec import parse_pool
 
 PAGE = Path(__file__).parents[3] / "docs" / "launch-plans.md"
 
@@ -43,12 +45,19 @@ def site(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("profile", ["", "small"])
 def test_the_native_example_is_a_plan(profile: str, site: Path) -> None:
-    (text,) = blocks("yaml")
+    text, _ = blocks("yaml")
     (site / "shop.yaml").write_text(text)
     choices = PlanChoices(profile=profile, environment={"DB_PASSWORD": "x"})
     plan = read_launch_plan(site / "shop.yaml", choices).plan
     names = ["database", "web-0"] if profile else ["database", "web-0", "web-1"]
     assert [service.name for service in plan.services()] == names
+
+
+def test_the_machines_of_a_pool_are_chosen_as_the_page_says() -> None:
+    _, text = blocks("yaml")
+    spec = parse_pool("web", yaml.safe_load(text)["pool"])
+    assert spec.clouds == ("onprem", "ec2")
+    assert spec.machine_on("ec2") == {"disk": "20", "image": "ami-0abc", "type": "m5.large"}
 
 
 def test_the_classic_example_is_a_plan(site: Path) -> None:

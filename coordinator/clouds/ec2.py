@@ -104,7 +104,7 @@ class Ec2Cloud:
         try:
             machine = self._wanted(request.settings)
         except ConfigProblem as wrong:
-            raise LaunchRefused(str(wrong)) from None
+            raise LaunchRefused("; ".join(map(str, wrong.problems))) from None
         if not machine.image or not machine.candidates:
             missing = "image" if not machine.image else "type"
             raise LaunchRefused(f"the setting '{missing}' is missing: what is to be launched?")
@@ -117,12 +117,13 @@ class Ec2Cloud:
         filters = [{"Name": f"tag:{RUN}", "Values": [run]}]
         deadline = time.monotonic() + LIST_BUDGET
         if launch_ids is None:
-            return list(self._listed(filters, deadline))
+            return list(self._listed(run, filters, deadline))
         found: list[CloudInstance] = []
-        for some in _in_chunks(sorted(set(launch_ids)), FILTER_VALUES):
+        wanted = set(launch_ids)
+        for some in _in_chunks(sorted(wanted), FILTER_VALUES):
             of_launches = {"Name": f"tag:{LAUNCH}", "Values": list(some)}
-            found += self._listed([*filters, of_launches], deadline)
-        return found
+            found += self._listed(run, [*filters, of_launches], deadline)
+        return [one for one in found if one.launch_id in wanted]
 
     def terminate(self, cloud_ids: Sequence[str]) -> None:
         """End these machines. One that is unknown, or must not be ended, stops no other.
@@ -191,13 +192,14 @@ class Ec2Cloud:
         return read_machine({**below, **own}, os.environ)
 
     def _listed(
-        self, filters: Sequence[Mapping[str, Any]], deadline: float
+        self, run: str, filters: Sequence[Mapping[str, Any]], deadline: float
     ) -> Iterable[CloudInstance]:
         private = self.account.address == "private"
         try:
             for one in self._api.instances(filters, deadline):
                 found = as_instance(one, self._machine, private)
-                if found is not None:
+                # EC2 takes * and ? in a filter's value for patterns.
+                if found is not None and found.instance.run == run:
                     yield found.instance
         except Ec2Failure as failure:
             raise _not_refused(failure) from None

@@ -23,7 +23,6 @@ from coordinator.clouds.ec2_errors import (
 from coordinator.clouds.ec2_pacing import Pacing
 from coordinator.clouds.ec2_rates import Family
 from coordinator.clouds.ec2_settings import Ec2Account
-from coordinator.errors import ConfigProblem, Problem
 
 #: Seconds to connect, and to wait for an answer, of calls that change nothing, and of the
 #: others. With the time in which a call may begin, each stays below the deadline at which
@@ -63,9 +62,13 @@ class Ec2Api:
         self.pacing.take(family, deadline)
         try:
             client = self._client(operation in _WRITES)
+        except ValueError as problem:  # an endpoint that is no URL
+            text = failure_text("ValueError", str(problem), self._secrets())
+            raise Ec2Failure(Meaning.CREDENTIALS, "ValueError", text) from None
+        except Exception as problem:
+            self._fail(family, problem)
+        try:
             return getattr(client, operation)(**parameters)
-        except ConfigProblem:
-            raise
         except Exception as problem:
             self._fail(family, problem)
 
@@ -100,41 +103,27 @@ class Ec2Api:
     def _made(self, writes: bool) -> Any:
         import boto3
         from botocore.config import Config
-        from botocore.exceptions import (
-            InvalidRegionError,
-            NoRegionError,
-            PartialCredentialsError,
-            ProfileNotFound,
-        )
 
         account = self.account
-        try:
-            if self._session is None:
-                self._session = boto3.session.Session(
-                    aws_access_key_id=account.access_key or None,
-                    aws_secret_access_key=account.secret_key or None,
-                    aws_session_token=account.session_token or None,
-                    profile_name=account.profile or None,
-                    region_name=self.region or None,
-                )
-            return self._session.client(
-                "ec2",
-                endpoint_url=account.endpoint or None,
-                config=Config(
-                    connect_timeout=CONNECT_TIMEOUT,
-                    read_timeout=WRITE_TIMEOUT if writes else READ_TIMEOUT,
-                    retries={"mode": "standard", "total_max_attempts": 1},
-                    max_pool_connections=_CONNECTIONS,
-                    user_agent_extra="epu",
-                ),
+        if self._session is None:
+            self._session = boto3.session.Session(
+                aws_access_key_id=account.access_key or None,
+                aws_secret_access_key=account.secret_key or None,
+                aws_session_token=account.session_token or None,
+                profile_name=account.profile or None,
+                region_name=self.region or None,
             )
-        except (NoRegionError, InvalidRegionError) as problem:
-            what, remedy = str(problem), "write region: us-east-1, or set AWS_REGION"
-            raise ConfigProblem([Problem(key="region", what=what, remedy=remedy)]) from None
-        except (ProfileNotFound, PartialCredentialsError) as problem:
-            raise ConfigProblem([Problem(key="profile", what=str(problem))]) from None
-        except ValueError as problem:  # an endpoint that is no URL
-            raise ConfigProblem([Problem(key="endpoint", what=str(problem))]) from None
+        return self._session.client(
+            "ec2",
+            endpoint_url=account.endpoint or None,
+            config=Config(
+                connect_timeout=CONNECT_TIMEOUT,
+                read_timeout=WRITE_TIMEOUT if writes else READ_TIMEOUT,
+                retries={"mode": "standard", "total_max_attempts": 1},
+                max_pool_connections=_CONNECTIONS,
+                user_agent_extra="epu",
+            ),
+        )
 
     def _fail(self, family: Family, problem: Exception) -> NoReturn:
         """Raise what ``problem`` means. Anything that is no error of the library's passes."""
@@ -157,8 +146,9 @@ class Ec2Api:
             error = problem.response.get("Error", {})
             about = problem.response.get("ResponseMetadata", {})
             code = str(error.get("Code", ""))
-            meaning = meaning_of(code, int(about.get("HTTPStatusCode", 0)))
-            text = failure_text(code, str(error.get("Message", "")), self._secrets())
+            message = str(error.get("Message", ""))
+            meaning = meaning_of(code, int(about.get("HTTPStatusCode", 0)), message)
+            text = failure_text(code, message, self._secrets())
             hint = clock_hint(code, _skew(about.get("HTTPHeaders", {})))
             return Ec2Failure(meaning, code, text + hint)
         credentials = (
@@ -167,6 +157,11 @@ class Ec2Api:
             exceptions.CredentialRetrievalError,
             exceptions.NoAuthTokenError,
             exceptions.SSOError,
+            # Where and as whom can't be told: a person has to look, as above.
+            exceptions.ProfileNotFound,
+            exceptions.ConfigParseError,
+            exceptions.NoRegionError,
+            exceptions.InvalidRegionError,
         )
         unsent = (
             exceptions.EndpointConnectionError,
@@ -183,7 +178,10 @@ class Ec2Api:
             meaning = Meaning.UNCERTAIN
         else:
             return None
-        return Ec2Failure(meaning, name, failure_text(name, str(problem), self._secrets()))
+        text = failure_text(name, str(problem), self._secrets())
+        if isinstance(problem, exceptions.NoCredentialsError):
+            text += " (give access_key and secret_key as env:NAME, or a profile)"
+        return Ec2Failure(meaning, name, text)
 
     def _secrets(self) -> tuple[str, ...]:
         account = self.account

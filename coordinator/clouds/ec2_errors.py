@@ -109,8 +109,10 @@ CLOCK_TOLERANCE = 120.0
 LONGEST_TEXT = 400
 
 
-def meaning_of(code: str, status: int) -> Meaning:
+def meaning_of(code: str, status: int, message: str = "") -> Meaning:
     """What an answer with error ``code`` and HTTP ``status`` means."""
+    if code == "AuthFailure" and message.startswith("Not authorized for"):
+        return Meaning.REFUSED  # somebody else's private image; the credentials are right
     known = _MEANINGS.get(code)
     if known is not None:
         return known

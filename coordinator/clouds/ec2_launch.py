@@ -46,12 +46,23 @@ YOUNG = 25 * 3600.0
 
 
 class Launches:
-    """Makes launches of one account. Safe for threads; ``clock`` is the wall's, epoch s."""
+    """Makes launches of one account. Safe for threads.
 
-    def __init__(self, api: Ec2Api, record: LaunchRecord, clock: Callable[[], float]) -> None:
+    ``clock`` is the wall's, epoch s; ``steady`` one that nobody can step, by which
+    offerings are skipped.
+    """
+
+    def __init__(
+        self,
+        api: Ec2Api,
+        record: LaunchRecord,
+        clock: Callable[[], float],
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._api = api
         self._record = record
         self._clock = clock
+        self._steady = steady
         self._shortages = Shortages()
         self._lock = threading.Lock()
 
@@ -63,14 +74,16 @@ class Launches:
             one = _OneLaunch(self, self._api, self._record, self._clock, deadline)
             one.make(request, machine, user_data)
 
-    @property
-    def shortages(self) -> Shortages:
-        """What EC2 lately had no room for."""
-        return self._shortages
+    def next_step(
+        self, count: int, on_demand: int, calls: Sequence[RunCall], machine: Ec2Machine
+    ) -> Ask | Resolve | Exhausted | None:
+        """What comes next, as far as EC2 had room lately."""
+        return next_step(count, on_demand, calls, machine, self._shortages, self._steady())
 
     def refused(self, offering: Offering, count: int, reason: str) -> None:
         with self._lock:
-            self._shortages = self._shortages.after_refusal(offering, count, reason, self._clock())
+            now = self._steady()
+            self._shortages = self._shortages.after_refusal(offering, count, reason, now)
 
     def succeeded(self, offering: Offering, count: int) -> None:
         with self._lock:
@@ -115,14 +128,7 @@ class _OneLaunch:
     ) -> None:
         while True:
             calls = self._record.calls(request.launch_id)
-            step = next_step(
-                request.count,
-                on_demand,
-                calls,
-                machine,
-                self._launches.shortages,
-                self._clock(),
-            )
+            step = self._launches.next_step(request.count, on_demand, calls, machine)
             if step is None:
                 self._record.finish(request.launch_id)
                 return
@@ -159,7 +165,9 @@ class _OneLaunch:
         there = sum(
             1
             for one in self._listed(filters)
-            if one.market is Market.ON_DEMAND and one.instance.state in living
+            if one.market is Market.ON_DEMAND
+            and one.instance.state in living
+            and (one.instance.run, one.instance.pool) == (request.run, request.pool)
         )
         return min(request.count, max(0, machine.on_demand_base - there))
 
@@ -253,7 +261,9 @@ class _OneLaunch:
 
     def _made_of(self, request: LaunchRequest) -> list[Ec2Instance]:
         """Every machine, ended ones included, tagged with the launch id."""
-        found = self._listed([_tag(LAUNCH, request.launch_id)])
+        listed = self._listed([_tag(LAUNCH, request.launch_id)])
+        # EC2 takes * and ? in a filter's value for patterns.
+        found = [one for one in listed if one.instance.launch_id == request.launch_id]
         if any(one.instance.run != request.run for one in found):
             raise LaunchRefused(f"launch id {request.launch_id} was used by another run")
         return found

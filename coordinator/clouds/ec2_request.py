@@ -127,7 +127,7 @@ def _tags(
     tags |= {INDEX_BASE: str(base), COUNT: str(count)}
     price = machine.price(offering.type, offering.market)
     if price is not None:
-        tags[PRICE] = f"{price:g}"
+        tags[PRICE] = f"{price:.9f}".rstrip("0").rstrip(".")
     for key in (RUN, POOL, LAUNCH):
         if not tags[key] or len(tags[key]) > _LONGEST_TAG:
             raise LaunchRefused(f"'{tags[key][:40]}' can't be the tag {key}: 1 to 256 characters")

@@ -84,14 +84,13 @@ class World:
     def __init__(self, endpoint: HardEc2, api: Ec2Api, directory: Path) -> None:
         self.ec2, self.api, self.directory = endpoint, api, directory
         self.clock = FakeClock()
-        endpoint.world.__init__(endpoint.account, endpoint.world._clock, 3)  # type: ignore[misc]
+        endpoint.forget(self.clock)
         endpoint.account.capacity = {"us-east-1a": 0}
-        endpoint.script.chaos = Chaos()
         endpoint.world.lag = Lag(listings=2)
 
     def launches(self, kill: Kill | None = None) -> Launches:
         record = LaunchRecord(self.directory)
-        made = Launches(self.api, record, self.clock)
+        made = Launches(self.api, record, self.clock, steady=self.clock)
         if kill is not None:
             killing = _KillingApi(self.api, kill)
             for name in ("begin", "write", "finish"):
@@ -107,7 +106,6 @@ class World:
                 return
             except RetryLater:
                 self.clock.advance(5.0)
-                self.ec2.world._clock.advance(5.0)  # type: ignore[attr-defined]
         raise AssertionError("never accepted")
 
     @property
@@ -155,7 +153,6 @@ def test_killed_anywhere_with_replies_lost_too(
             world.launches(Kill(point)).make(REQUEST, MACHINE)
         world.converge()
         assert world.indexes == [0, 1, 2, 3], f"killed at point {point} of {number}"
-        endpoint.script._next.clear()
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -163,7 +160,7 @@ def test_chaos_makes_no_machine_twice(
     endpoint: HardEc2, api: Ec2Api, tmp_path: Path, seed: int
 ) -> None:
     world = World(endpoint, api, tmp_path)
-    endpoint.script._random.seed(seed)
+    endpoint.reseed(seed)
     endpoint.script.chaos = Chaos(lose_replies=0.3, errors_before=0.2, errors_after=0.2)
     world.converge()
     assert world.indexes == [0, 1, 2, 3]

@@ -417,3 +417,22 @@ def test_wrong_settings_are_all_named_at_once(make_cloud):
     with pytest.raises(ConfigProblem) as wrong:
         make_cloud(market="sport", regoin="x", endpoint="nowhere")
     assert {problem.key for problem in wrong.value.problems} == {"market", "regoin", "endpoint"}
+
+
+def test_without_any_credentials_the_message_says_where_to_give_them(make_cloud, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    cloud = make_cloud(access_key="", secret_key="")
+    with pytest.raises(CredentialsRejected, match="give access_key and secret_key"):
+        cloud.list_instances(RUN)
+    with pytest.raises(CredentialsRejected, match="profile"):
+        make_cloud(access_key="", secret_key="", profile="nobody").launch(make_request("l"))
+
+
+def test_a_run_whose_name_is_a_pattern_has_no_machines_of_others(ec2, cloud):
+    cloud.launch(make_request("l"))
+    assert not cloud.list_instances("run-*")
+    assert not cloud.list_instances(RUN, ["?"])

@@ -45,6 +45,11 @@ def test_a_code_tells_what_the_caller_does_next(code, status, kind):
     assert type(as_error(failure)) is kind
 
 
+def test_somebody_elses_image_is_no_want_of_credentials():
+    message = "Not authorized for images: [ami-1]"
+    assert meaning_of("AuthFailure", 403, message) is Meaning.REFUSED
+
+
 def test_a_broken_service_leaves_it_open_what_was_done():
     assert meaning_of("InternalError", 500) is Meaning.UNCERTAIN
     assert meaning_of("RequestLimitExceeded", 503) is Meaning.THROTTLED

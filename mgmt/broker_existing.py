@@ -14,7 +14,7 @@ import requests
 from agent.messages import EVENTS_EXCHANGE, RPC_EXCHANGE, BrokerAccess, BrokerAccount
 from coordinator.errors import ConfigProblem
 from mgmt.broker_definitions import ACCOUNTS, definitions
-from mgmt.broker_problems import BrokerUnavailable
+from mgmt.broker_problems import BrokerSilent, BrokerUnavailable
 
 #: Seconds for one connection or one request.
 _PATIENCE = 5.0
@@ -107,7 +107,7 @@ def _is_administrator(management: str, account: BrokerAccount, named: bool) -> b
     except requests.RequestException as problem:
         if not named:
             return False
-        raise BrokerUnavailable(
+        raise BrokerSilent(
             f"the management API at {management} does not answer: {type(problem).__name__}"
             " (check its URL, or leave it away to work with one shared account)"
         ) from None
@@ -147,7 +147,7 @@ def _is_taken_as_administrators_see(address: _Address, management: str) -> bool:
         answer.raise_for_status()
         consumers = answer.json()
     except (requests.RequestException, ValueError) as problem:
-        raise BrokerUnavailable(
+        raise BrokerSilent(
             f"the management API at {management} does not say who uses the virtual host"
             f" {address.vhost!r}: {type(problem).__name__} (try again)"
         ) from None
@@ -166,7 +166,7 @@ def _with_accounts(address: _Address, management: str, kept: BrokerAccess | None
     try:
         answer = _request("POST", management, "/api/definitions", address.account, wanted)
     except requests.RequestException as problem:
-        raise BrokerUnavailable(
+        raise BrokerSilent(
             f"the management API at {management} did not take the accounts:"
             f" {type(problem).__name__} (try again)"
         ) from None
@@ -220,7 +220,7 @@ def _prepare_exchanges(access: BrokerAccess, alone: bool) -> bool:
             " (check the virtual host in the URL)"
         ) from None
     except (amqp.exceptions.AMQPError, OSError) as problem:
-        raise BrokerUnavailable(
+        raise BrokerSilent(
             f"no broker answers at {access.public_url}: {problem} (check the address, and that"
             " the broker runs)"
         ) from None

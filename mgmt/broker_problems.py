@@ -8,10 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from coordinator.errors import EpuError
+from mgmt.exit_codes import ExitCode
 
 
 class BrokerUnavailable(EpuError):
     """There is no broker to work with; the text says why and what to do."""
+
+
+class BrokerSilent(BrokerUnavailable):
+    """A broker that somebody else runs does not answer."""
+
+    exit_code = ExitCode.UNREACHABLE
 
 
 @contextmanager

@@ -38,6 +38,8 @@ COMMANDS: dict[str, Lazy] = {
     "pools": Lazy(_POOLS, "List pools."),
     "pool": Lazy(_POOLS, "Show or change one pool."),
     "explain": Lazy(_POOLS, "Why a pool has the size it has."),
+    "hold": Lazy(_POOLS, "Let no pool grow, shrink or replace anybody."),
+    "resume": Lazy(_POOLS, "Let the pools decide again."),
     "wait": Lazy(_POOLS, "Wait until a pool is in a state."),
     "nodes": Lazy(_NODES, "List nodes."),
     "node": Lazy(_NODES, "Show one node and where it is in its life."),

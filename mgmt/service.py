@@ -89,6 +89,10 @@ class Management:
         ask(self.calls.call, "controller", "freeze", reason)
 
     @bus.rpc
+    def unfreeze(self) -> None:
+        ask(self.calls.call, "controller", "unfreeze")
+
+    @bus.rpc
     def teardown_workers(self, now: bool = False) -> Any:
         """Freeze the engines and ask for the end of every worker; the progress."""
         ask(self.calls.call, "controller", "freeze", "teardown", timeout=SINGLE_TIMEOUT / 2)

@@ -91,7 +91,7 @@ class Keeper:
         self._new_id = new_id
         #: Of this life: a claim that is delivered twice is one, a restart's is another.
         self._owner = new_id("controller")
-        self._frozen: str | None = None
+        self._frozen = records.frozen()
         self._pending = records.pending()
         self._pools = {stored.name: self._loaded(stored) for stored in records.load()}
         self._cycle_seconds = 0.0
@@ -144,17 +144,15 @@ class Keeper:
         )
 
     def freeze(self, reason: str) -> None:
-        """No commands for any pool until ``unfreeze``.
-
-        Not stored: over a restart of this process a teardown is held by the provisioner,
-        which stores that it is disabled.
-        """
+        """No commands for any pool until ``unfreeze``, whoever is restarted meanwhile."""
+        self._records.set_frozen(reason)
         if self._frozen is None:
             self.events.append("engines_frozen", reason=reason)
         self._frozen = reason
 
     def unfreeze(self) -> None:
         """Let the engines decide again."""
+        self._records.set_frozen(None)
         if self._frozen is not None:
             self.events.append("engines_unfrozen")
         self._frozen = None

@@ -11,11 +11,12 @@ from sqlalchemy.exc import IntegrityError
 
 from agent.messages import CommandBatch
 from agent.wire import from_wire, to_wire
-from coordinator.store.schema import decisions, pending_batches, pools
+from coordinator.store.schema import decisions, flags, pending_batches, pools
 from coordinator.store.session import Store
 
 #: Decisions kept per pool; only changed ones are stored, so this is days of history.
 DECISIONS_KEPT = 1000
+_FROZEN = "frozen"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,20 @@ class PoolRecords:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+
+    def frozen(self) -> str | None:
+        """Why the engines are to decide nothing, also after a restart; None: they decide."""
+        with self._store.connect() as connection:
+            query = select(flags.c.value).where(flags.c.key == _FROZEN)
+            reason = connection.execute(query).scalar()
+        return None if reason is None else str(reason)
+
+    def set_frozen(self, reason: str | None) -> None:
+        """Remember it, or that it is over."""
+        with self._store.begin() as connection:
+            connection.execute(delete(flags).where(flags.c.key == _FROZEN))
+            if reason is not None:
+                connection.execute(insert(flags).values(key=_FROZEN, value=reason))
 
     def load(self) -> list[StoredPool]:
         """All pools, by name."""

@@ -65,6 +65,38 @@ def show(invocation: Invocation, pool_name: str) -> None:
     _show_pool(invocation, invocation.ask("pool", pool_name))
 
 
+@click.command(name="hold")
+@click.option("--reason", default="held by hand", show_default=True, help="Shown with each pool.")
+@system_options
+@pass_invocation
+def hold_command(invocation: Invocation, reason: str) -> None:
+    """Let no pool grow, shrink or replace anybody until 'epu resume'.
+
+    Nobody is ended. A coordinator that is restarted goes on holding.
+
+    \b
+    Example:
+      epu hold --reason "the network is being rebuilt"
+    """
+    invocation.ask("freeze", reason)
+    lines = ["all pools are held: nothing is launched, replaced or ended ('epu resume' ends that)"]
+    invocation.output.result("hold", {"held": True, "reason": reason}, lines)
+
+
+@click.command(name="resume")
+@system_options
+@pass_invocation
+def resume_command(invocation: Invocation) -> None:
+    """Let the pools' engines decide again.
+
+    \b
+    Example:
+      epu resume
+    """
+    invocation.ask("unfreeze")
+    invocation.output.result("hold", {"held": False}, ["the pools' engines decide again"])
+
+
 # A negative number is to be refused as a size, not as an option that does not exist.
 @pool_group.command(name="set-n", context_settings={"ignore_unknown_options": True})
 @_POOL
@@ -289,4 +321,4 @@ def _machines(pool: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield "machine", f"on {where}: {said}" if where else said
 
 
-commands = (pools_command, pool_group, explain, wait)
+commands = (pools_command, pool_group, hold_command, resume_command, explain, wait)

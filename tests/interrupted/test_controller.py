@@ -208,6 +208,9 @@ def test_a_frozen_controller_replaces_nobody_and_an_unfrozen_one_catches_up(worl
     world.kill(world.alive()[0])
     world.live(60)
     assert len(world.alive()) == 1 and world.status()["state"] == "HELD"
+    world.keeper = world.new_keeper()
+    world.live(60)
+    assert len(world.alive()) == 1, "a restart forgot that it is frozen"
     world.keeper.unfreeze()
     world.live_until(world.stable)
     assert len(world.alive()) == 2

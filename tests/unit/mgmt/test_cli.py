@@ -152,6 +152,8 @@ def test_an_unknown_run_is_exit_3_and_one_line(run, words):
         ["node", "show", "x-0"],
         ["token", "create", "--pool", "x"],
         ["wait", "x", "--timeout", "0"],
+        ["hold"],
+        ["resume"],
     ],
 )
 def test_a_dead_broker_is_exit_5_without_its_password(run, tmp_path, words):
@@ -159,6 +161,14 @@ def test_a_dead_broker_is_exit_5_without_its_password(run, tmp_path, words):
     assert result.exit_code == ExitCode.UNREACHABLE
     assert "can't be reached" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+    assert "s3cr3t" not in result.output
+
+
+def test_starting_with_an_existing_broker_that_is_not_there_is_exit_5(run, tmp_path):
+    url = f"amqp://me:s3cr3t@127.0.0.1:{closed_port()}"
+    result = run("broker", "start", "--dir", str(tmp_path / "b"), "--url", url)
+    assert result.exit_code == ExitCode.UNREACHABLE
+    assert "no broker answers at" in result.stderr
     assert "s3cr3t" not in result.output
 
 

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +71,15 @@ def add_package(name: str) -> None:
     if not shutil.which("apt-get"):
         raise SystemExit(f"epu: {name} is missing, and there is no apt-get: put it into the image")
     say(f"installing the Debian package {name}")
-    policy = Path("/usr/sbin/policy-rc.d")
-    ours = not policy.exists()
+    policy, text = Path("/usr/sbin/policy-rc.d"), "#!/bin/sh\n# epu: for a moment\nexit 101\n"
+    ours = not policy.exists() or policy.read_text() == text  # left by one of us that was killed
     if ours:
-        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.write_text(text)
         policy.chmod(0o755)
     try:
         apt = ["apt-get", "-o", "DPkg::Lock::Timeout=300", "-qy"]
         quiet = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+        call(["dpkg", "--configure", "-a"], 600, env=quiet)  # the same
         call([*apt, "update"], 600, env=quiet)
         call([*apt, "install", "--no-install-recommends", name], 900, env=quiet)
     finally:
@@ -91,7 +93,7 @@ def fetch(url: str, tries: int = 8) -> bytes:
         try:
             with urllib.request.urlopen(url, timeout=30) as answer:
                 return bytes(answer.read())
-        except OSError as problem:
+        except (OSError, HTTPException) as problem:
             if not left or 400 <= getattr(problem, "code", 500) < 500:
                 raise SystemExit(f"epu: {url} can't be fetched: {problem}") from None
         time.sleep(2 * (tries - left))
@@ -147,7 +149,8 @@ def install(told: dict[str, str]) -> None:
     # In two steps: the versions that were tested come with the distribution itself.
     call([*pip, "install", *options, "--no-deps", told["requirement"]], 900)
     [pins] = PLACE.glob("lib/python*/site-packages/userdata_templates/constraints.txt")
-    call([*pip, "install", *options, "--constraint", str(pins), told["requirement"]], 1800)
+    more = ["--constraint", str(pins), told["requirement"], "pip"]
+    call([*pip, "install", *options, *more], 1800)
     shutil.rmtree(PLACE / "wheels", ignore_errors=True)
     done.write_text(wish)
     say(f"installed in {time.monotonic() - began:.0f} s")
@@ -161,6 +164,8 @@ def prepare(told: dict[str, Any]) -> None:
             add_package(package)
     if told["install"]:
         install(told["install"])
+    elif not os.access(told["python"], os.X_OK):
+        raise SystemExit(f"epu: this image has no {told['python']}: bake epu in, or install it")
 
 
 def run(told: dict[str, Any]) -> None:
@@ -215,5 +220,5 @@ if __name__ == "__main__":
     wanted = json.loads(Path("/etc/epu/machine.json").read_text(encoding="utf-8"))
     try:
         (run if "run" in sys.argv else start)(wanted)
-    except (subprocess.SubprocessError, OSError) as trouble:
-        sys.exit(f"epu: this machine could not be brought up: {trouble}")
+    except Exception as trouble:
+        sys.exit(f"epu: could not be brought up: {type(trouble).__name__}: {trouble}")

@@ -50,6 +50,11 @@ class Pacing:
         with self._changed:
             self._buckets[family] = self._buckets[family].throttled(self._clock())
 
+    def waiting(self, family: Family) -> int:
+        """How many wait for their turn."""
+        with self._changed:
+            return self._waiting[family]
+
     def bucket(self, family: Family) -> Bucket:
         """How things stand now."""
         with self._changed:

@@ -43,6 +43,9 @@ e2e: install ## only the tests that boot a whole system
 soak: install ## the long tests: a broker away for ten minutes (about 12 min)
 	@$(BIN)/python -m pytest -m soak --timeout=1800
 
+test-vm: install ## boot real virtual machines that become workers (10 min; 25 without KVM)
+	@$(BIN)/python -m pytest -m vm --timeout=3600 tests/vm
+
 benchmark: install ## measure memory, CPU, reaction times; prints the figures
 	@$(BIN)/python -m benchmarks.footprint
 
@@ -74,8 +77,10 @@ TEST_PACKAGES := postgresql:/usr/lib/postgresql/*/bin/postgres openssh-server:/u
   cloud-init:/usr/bin/cloud-init \
   qemu-system-x86:/usr/bin/qemu-system-x86_64 qemu-utils:/usr/bin/qemu-img \
   genisoimage:/usr/bin/genisoimage
-.PHONY: test-servers
-test integration: test-servers
+VM_PACKAGES := mmdebstrap:/usr/bin/mmdebstrap e2fsprogs:/sbin/mke2fs
+.PHONY: test-servers test-vm
+test-vm: TEST_PACKAGES += $(VM_PACKAGES)
+test integration test-vm: test-servers
 test-servers:
 	@for entry in $(TEST_PACKAGES); do \
 	  ls $${entry#*:} >/dev/null 2>&1 || tools/install-package "$${entry%%:*}" || true; \

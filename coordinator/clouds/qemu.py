@@ -13,7 +13,8 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from coordinator.clouds.base import CloudInstance, LaunchRequest
@@ -58,7 +59,8 @@ class QemuCloud:
 
     def __init__(self, root: Path, settings: QemuSettings) -> None:
         self.root = root
-        self._machines = LocalMachines(root, _VirtualMachines(settings))
+        self._kind = _VirtualMachines(settings)
+        self._machines = LocalMachines(root, self._kind)
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, str], state_dir: Path) -> QemuCloud:
@@ -72,6 +74,10 @@ class QemuCloud:
     def launch(self, request: LaunchRequest) -> None:
         """See ``LocalMachines.launch``."""
         self._machines.launch(request)
+
+    def problems_of(self, settings: Mapping[str, str]) -> Sequence[str]:
+        """Why no machine with these settings of its own could be launched here."""
+        return self._kind.problems_of(settings)
 
     def list_instances(
         self, run: str, launch_ids: Sequence[str] | None = None
@@ -113,6 +119,21 @@ class _VirtualMachines:
         self._trial = threading.Lock()
         self._kvm: bool | None = None
 
+    def problems_of(self, settings: Mapping[str, str]) -> Sequence[str]:
+        """See ``QemuCloud``; each of them would be a LaunchRefused."""
+        found = []
+        asks: list[Callable[[], object]] = [
+            *(partial(_program, tool) for tool in (self._settings.qemu, "qemu-img", "genisoimage")),
+            partial(self._chosen, settings),
+            self._accelerator,
+        ]
+        for ask in asks:
+            try:
+                ask()
+            except LaunchRefused as problem:
+                found.append(str(problem))
+        return list(dict.fromkeys(found))
+
     def socket(self, directory: Path, mark: str) -> str:
         return ""
 
@@ -123,7 +144,7 @@ class _VirtualMachines:
         self, directory: MachineDirectory, record: MachineRecord, request: LaunchRequest
     ) -> None:
         path = directory.path
-        settings, image = self._chosen(request)
+        settings, image = self._chosen(request.settings)
         words = machine_words(record.node_id, image, settings, self._accelerator())
         _make_seed(path, record, request.user_data)
         disk = path / DISK
@@ -145,9 +166,9 @@ class _VirtualMachines:
             MARK_VARIABLE: record.mark,
         }
 
-    def _chosen(self, request: LaunchRequest) -> tuple[QemuSettings, QemuImage]:
+    def _chosen(self, wanted: Mapping[str, str]) -> tuple[QemuSettings, QemuImage]:
         try:
-            settings = machine_settings(self._settings, request.settings)
+            settings = machine_settings(self._settings, wanted)
             return settings, find_image(settings.image, image_store())
         except (ConfigProblem, NotFound) as problem:
             raise LaunchRefused(str(problem)) from None

@@ -92,26 +92,34 @@ def recipe_here(
 
 
 def build(
-    name: str, recipe: Recipe, store: Path, say: Say, wheelhouse: Path | None = None
+    name: str,
+    recipe: Recipe,
+    store: Path,
+    say: Say,
+    wheelhouse: Path | None = None,
+    anew: bool = False,
 ) -> Built:
     """The image of ``recipe`` in ``store``, called ``name``; built unless it is there.
 
-    Raises ConfigProblem when something is missing here, BuildFailed.
+    With ``anew`` it is built from today's packages in any case. The older one stays:
+    machines may run from it. Raises ConfigProblem when something is missing here, BuildFailed.
     """
     if not NAME.match(name):
         raise ConfigProblem(f"'{name}' can't be the name of an image (letters, digits, . _ -)")
     began = time.monotonic()
     digest = recipe.digest()
-    place = store / digest
     store.mkdir(parents=True, exist_ok=True, mode=0o755)
-    fresh = not _is_whole(place)
-    if fresh:
+    place = None if anew else _newest(store, digest)
+    fresh = place is None
+    if place is None:
         check_tools()
         with _locked(store / f".{digest}.lock", say):
-            fresh = not _is_whole(place)
-            if fresh:
+            place = None if anew else _newest(store, digest)
+            fresh = place is None
+            if place is None:
+                place = store / f"{digest}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
                 _build(recipe, store, place, say, wheelhouse)
-    _give_name(store, name, digest)
+    _give_name(store, name, place.name)
     return Built(name, place, fresh, time.monotonic() - began, describe(place))
 
 
@@ -146,13 +154,12 @@ def check_tools() -> None:
 
 
 def _build(recipe: Recipe, store: Path, place: Path, say: Say, wheelhouse: Path | None) -> None:
-    work = store / f".{place.name}.building"
+    work = store / f".{recipe.digest()}.building"
     _remove(work)  # what a killed build left
     root, image, early = work / "root", work / "image", work / "early"
     image.mkdir(parents=True)
     try:
         _write(early, EARLY_FILES)
-        # A container's root directory: mmdebstrap gives it the mode of a root directory.
         say(f"installing Debian {SUITE} and {len(recipe.packages)} packages (a minute or two) …")
         words = bootstrap_words(recipe, str(root), str(early))
         _run(words, _BOOTSTRAP_TIMEOUT, work / "mmdebstrap.log", recipe.sources, _proxies())
@@ -178,7 +185,8 @@ def _build(recipe: Recipe, store: Path, place: Path, say: Say, wheelhouse: Path 
         (image / DESCRIPTION).write_text(json.dumps(about.document(), indent=2) + "\n")
         for path in image.iterdir():
             path.chmod(0o644)
-        os.sync()
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
         os.rename(image, place)
     finally:
         _remove(work)
@@ -189,7 +197,7 @@ def _bake(root: Path, wheelhouse: Path, log: Path) -> str:
     inside = root / "opt" / "epu" / "wheels"
     inside.parent.mkdir(parents=True, exist_ok=True)
     shutil.copytree(wheelhouse, inside)
-    [pip] = [path.name for path in inside.glob("pip-*.whl")] or [""]
+    pip = max((path.name for path in inside.glob("pip-*.whl")), default="")
     if not pip:
         raise ConfigProblem(
             [Problem(where=str(wheelhouse), what="no wheel of pip in it",
@@ -204,7 +212,7 @@ def _bake(root: Path, wheelhouse: Path, log: Path) -> str:
     ):
         _run(["chroot", str(root), *words], _STEP_TIMEOUT, log)
     shutil.rmtree(inside)
-    [found] = (root / "opt/epu").glob("lib/python*/site-packages/epu-*.dist-info")
+    found = max((root / "opt/epu").glob("lib/python*/site-packages/epu-*.dist-info"))
     return found.name.removeprefix("epu-").removesuffix(".dist-info")
 
 
@@ -219,7 +227,11 @@ def _set_units(root: Path) -> None:
 def _take_kernel(root: Path, image: Path) -> str:
     """Move kernel and initrd out of the root file system; the kernel's version."""
     boot = root / "boot"
-    [kernel] = boot.glob("vmlinuz-*")
+    kernels = sorted(boot.glob("vmlinuz-*"))
+    if len(kernels) != 1:
+        found = ", ".join(kernel.name for kernel in kernels) or "none"
+        raise BuildFailed(f"an image has one kernel, and this has {found}")
+    [kernel] = kernels
     version = kernel.name.removeprefix("vmlinuz-")
     shutil.move(kernel, image / KERNEL)
     shutil.move(boot / f"initrd.img-{version}", image / INITRD)
@@ -303,19 +315,18 @@ def _digest_of(wheelhouse: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _is_whole(place: Path) -> bool:
-    return (place / DESCRIPTION).is_file()
+def _newest(store: Path, digest: str) -> Path | None:
+    """The last image that was built of the recipe with this digest, if there is one."""
+    return max((path.parent for path in store.glob(f"{digest}-*/{DESCRIPTION}")), default=None)
 
 
-def _give_name(store: Path, name: str, digest: str) -> None:
-    if name == digest:
-        return
+def _give_name(store: Path, name: str, place: str) -> None:
     link = store / name
     if link.is_dir() and not link.is_symlink():
         raise ConfigProblem(f"{link} is a directory: choose another name")
     new = store / f".{name}.link.{os.getpid()}"
     new.unlink(missing_ok=True)
-    new.symlink_to(digest)
+    new.symlink_to(place)
     os.rename(new, link)
 
 

@@ -27,6 +27,8 @@ def image() -> None:
               "register.")  # fmt: skip
 @click.option("--package", "packages", metavar="NAME", multiple=True,
               help="A Debian package more; may be repeated.")  # fmt: skip
+@click.option("--anew", is_flag=True,
+              help="Build it in any case, of the newest packages; an older one stays.")  # fmt: skip
 @output_options
 @pass_invocation
 def image_build(
@@ -35,12 +37,14 @@ def image_build(
     target: Path | None,
     wheelhouse: Path | None,
     packages: tuple[str, ...],
+    anew: bool,
 ) -> None:
     """Build a Debian image with cloud-init, called NAME (default: debian).
 
     Made from Debian packages with mmdebstrap, as root. Kept in $EPU_IMAGES, else in
-    ~/.cache/epu/images; built only when there is none of the same content. May be
-    interrupted and run again at any point.
+    ~/.cache/epu/images; built only when there is none of the same recipe. May be
+    interrupted and run again at any point. Machines keep the image that they were started
+    from; an image that nobody needs is a directory to be removed.
 
     \b
     Examples:
@@ -52,7 +56,7 @@ def image_build(
     from mgmt.images.build import build, export, recipe_here
 
     recipe = recipe_here(packages=packages, wheelhouse=wheelhouse)
-    built = build(name, recipe, image_store(), invocation.output.note, wheelhouse)
+    built = build(name, recipe, image_store(), invocation.output.note, wheelhouse, anew)
     if target is not None:
         export(built.place, target)
     about = built.about

@@ -121,11 +121,12 @@ def test_a_host_without_the_tools_is_told_all_that_is_missing(run, monkeypatch, 
 
 def test_an_image_that_is_in_the_store_is_not_built_again_and_gets_the_name(tmp_path, run):
     recipe = recipe_here()
-    _put(tmp_path / "images" / recipe.digest())
+    for day in ("20260101T000000Z", "20260201T000000Z"):
+        _put(tmp_path / "images" / f"{recipe.digest()}-{day}")
     code, out, _ = run("image", "build", "mine", "--json")
     told = json.loads(out)
     assert (code, told["schema"], told["fresh"]) == (0, "epu.image", False)
-    assert os.readlink(tmp_path / "images" / "mine") == recipe.digest()
+    assert os.readlink(tmp_path / "images" / "mine") == f"{recipe.digest()}-20260201T000000Z"
     code, out, _ = run("image", "list", "--json")
     assert [image["name"] for image in json.loads(out)["images"]] == ["mine"]
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from coordinator.clouds.base import CloudInstance, ExecCommand, LaunchRequest
-from coordinator.clouds.container_boot_status import LOG, RESULT, STATUS, status_text
+from coordinator.clouds.cloud_init_status import LOG, RESULT, STATUS, status_text
 from coordinator.clouds.container_host import ContainerSettings, missing_here, read_inside
 from coordinator.clouds.container_setup import INIT
 from coordinator.clouds.container_start import ContainerKind, machine_environment, script

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from coordinator.clouds.base import CloudInstance, LaunchRequest
-from coordinator.clouds.cloud_init_status import status_text
+from coordinator.clouds.cloud_init_status import has_ended, last_status, status_text
 from coordinator.clouds.local_machines import LocalMachines, tail
 from coordinator.clouds.machine_directory import MachineDirectory, MachineRecord, write_atomically
 from coordinator.clouds.nocloud_seed import seed_files
@@ -104,9 +104,12 @@ class QemuCloud:
             directory, _ = self._machines.find(cloud_id)
         except NotFound:
             return None
-        # Each state of cloud-init's file, in turn, a record separator before each.
-        said = tail(directory.path / "logs" / BOOT_STATUS).split("\x1e")
-        return next((text for part in reversed(said) if (text := status_text(part))), None)
+        logs = directory.path / "logs"
+        status = last_status(tail(logs / BOOT_STATUS))
+        if status is None:
+            return None
+        result = "" if has_ended(status) else None
+        return status_text(status, result, tail(logs / CONSOLE))
 
 
 class _VirtualMachines:

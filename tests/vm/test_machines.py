@@ -89,8 +89,8 @@ def test_a_failing_boot_is_told_by_cloud_init_itself(plain_image: str, tmp_path:
 
 def live_through(system: Any, machines: QemuCloud, run: str, figure: Figure) -> None:
     """One worker comes, enrols, answers, and goes with its machine."""
-    began = time.monotonic()
-    with system.pool("voyagers", 1, heartbeat_interval=1, boot_timeout=BOOT_WITHIN) as pool:
+    began, patience = time.monotonic(), {"boot_timeout": BOOT_WITHIN}
+    with system.pool("voyagers", 1, heartbeat_interval=1, health=patience) as pool:
         try:
             [node] = system.wait(pool.nodes, "a worker runs", BOOT_WITHIN, pause=0.5)
         except pytest.fail.Exception as failure:

@@ -33,7 +33,6 @@ from coordinator.errors import ConfigProblem, EpuError, Problem
 from mgmt.images.recipe import (
     EARLY_FILES,
     ENABLED,
-    FILES,
     KERNEL_COMMAND_LINE,
     MASKED,
     SUITE,
@@ -167,7 +166,7 @@ def _build(recipe: Recipe, store: Path, place: Path, say: Say, wheelhouse: Path 
         if wheelhouse is not None:
             say("baking the agent in …")
             version = _bake(root, wheelhouse, work / "agent.log")
-        _write(root, FILES)
+        _write(root, recipe.files())
         _set_units(root)
         kernel = _take_kernel(root, image)
         say("making the disk …")

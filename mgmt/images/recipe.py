@@ -1,7 +1,7 @@
 """What an image is made of, as values: packages, files, and the words that build it. PURE.
 
 The image is plain Debian with cloud-init, as small and as quick to boot as it can be without
-taking anything from a user's user-data: QEMU may have to emulate the processor, and then
+taking from a user's user-data what makes sense here: QEMU may have to emulate the processor, and then
 each service that a machine does not need costs seconds.
 """
 
@@ -55,7 +55,7 @@ ENABLED = {
     "sysinit.target.wants/epu-boot-status.path": "/etc/systemd/system/epu-boot-status.path",
 }
 KERNEL_COMMAND_LINE = (
-    "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 ds=nocloud"
+    "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0"
     " audit=0 apparmor=0 random.trust_cpu=on no_timer_check"
 )
 #: The port that ``coordinator.clouds.qemu`` gives each machine, by its name in the guest.
@@ -68,10 +68,28 @@ network: {config: disabled}
 locale: false
 growpart: {mode: "off"}
 resize_rootfs: false
-# The usual modules less grub-dpkg: there is no boot loader.
-cloud_config_modules: [snap, ssh-import-id, keyboard, locale, set-passwords, apt-pipelining,
-                       apt-configure, ntp, timezone, runcmd, byobu]
 """
+#: Debian's own lists less what has nothing to work on here and would only warn, or cost
+#: seconds on an emulated processor: no boot loader, and these too where there is no sshd.
+_MODULES = {
+    "cloud_init_modules": (
+        "migrator, seed_random, bootcmd, write-files, growpart, resizefs, disk_setup, mounts,"
+        " set_hostname, update_hostname, update_etc_hosts, ca-certs, rsyslog, users-groups, ssh"
+    ),
+    "cloud_config_modules": (
+        "snap, ssh-import-id, keyboard, locale, set-passwords, apt-pipelining, apt-configure,"
+        " ntp, timezone, runcmd, byobu"
+    ),
+    "cloud_final_modules": (
+        "package-update-upgrade-install, fan, landscape, lxd, write-files-deferred, puppet,"
+        " chef, mcollective, salt-minion, scripts-vendor, scripts-per-once, scripts-per-boot,"
+        " scripts-per-instance, scripts-user, ssh-authkey-fingerprints, keys-to-console,"
+        " phone-home, final-message, power-state-change"
+    ),
+}
+_OF_SSHD = frozenset(
+    {"ssh", "ssh-import-id", "set-passwords", "ssh-authkey-fingerprints", "keys-to-console"}
+)
 _NETWORK = """\
 [Match]
 Type=ether
@@ -110,7 +128,6 @@ FILES = {
     "etc/machine-id": "",
     # The name server of QEMU's user-mode network.
     "etc/resolv.conf": "nameserver 10.0.2.3\n",
-    "etc/cloud/cloud.cfg.d/90-epu.cfg": _CLOUD_CONFIG,
     "etc/systemd/network/80-epu.network": _NETWORK,
     "etc/systemd/journald.conf.d/epu.conf": "[Journal]\nStorage=volatile\n",
     "etc/systemd/system/epu-boot-status.path": _STATUS_PATH_UNIT,
@@ -136,13 +153,22 @@ class Recipe:
     agent: str = ""
     size_gib: int = 8
 
+    def files(self) -> dict[str, str]:
+        """Path in the image → text, of all that no package brings."""
+        sshd = "openssh-server" in self.packages
+        lists = [
+            f"{name}: [{', '.join(m for m in modules.split(', ') if sshd or m not in _OF_SSHD)}]\n"
+            for name, modules in _MODULES.items()
+        ]
+        return {**FILES, "etc/cloud/cloud.cfg.d/90-epu.cfg": _CLOUD_CONFIG + "".join(lists)}
+
     def digest(self) -> str:
         """The image's name in the store: the same for the same recipe, 16 hex digits."""
         whole = {
             "recipe": asdict(self),
             "version": RECIPE_VERSION,
             "suite": SUITE,
-            "files": {**EARLY_FILES, **FILES},
+            "files": {**EARLY_FILES, **self.files()},
             "units": [MASKED, ENABLED],
             "cmdline": KERNEL_COMMAND_LINE,
         }

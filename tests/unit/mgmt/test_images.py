@@ -5,6 +5,7 @@ import os
 from dataclasses import replace
 
 import pytest
+import yaml
 
 from coordinator.clouds.qemu_command import STATUS_PORT
 from coordinator.clouds.qemu_image import DESCRIPTION, DISK, INITRD, KERNEL
@@ -96,7 +97,18 @@ def test_the_image_speaks_to_the_port_that_the_driver_gives_it():
 
 
 def test_no_host_is_named_in_an_image():
-    assert not [text for text in (*FILES.values(), *EARLY_FILES.values()) if "://" in text]
+    texts = (*Recipe().files().values(), *EARLY_FILES.values())
+    assert not [text for text in texts if "://" in text]
+
+
+def test_cloud_init_sees_to_sshd_where_there_is_one():
+    place = "etc/cloud/cloud.cfg.d/90-epu.cfg"
+    plain = yaml.safe_load(Recipe().files()[place])
+    other = yaml.safe_load(Recipe(packages=("openssh-server",)).files()[place])
+    assert "ssh" not in plain["cloud_init_modules"]
+    assert "ssh" in other["cloud_init_modules"]
+    assert "runcmd" in plain["cloud_config_modules"]
+    assert "scripts-user" in plain["cloud_final_modules"]
 
 
 def test_the_agents_wheels_are_part_of_the_recipe(tmp_path):

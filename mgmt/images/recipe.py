@@ -1,8 +1,8 @@
 """What an image is made of, as values: packages, files, and the words that build it. PURE.
 
 The image is plain Debian with cloud-init, as small and as quick to boot as it can be without
-taking from a user's user-data what makes sense here: QEMU may have to emulate the processor, and then
-each service that a machine does not need costs seconds.
+taking from a user's user-data what makes sense here: QEMU may have to emulate the processor,
+and then each service that a machine does not need costs seconds.
 """
 
 from __future__ import annotations

@@ -57,6 +57,9 @@ setup(
         "packaging>=24",
         "psutil>=7,<8",
         "supervisor>=4.3,<5",
+        "cronsim>=2.6,<3",
+        # Time zones of schedules, for machines that have no tzdata of their own.
+        "tzdata",
         "SQLAlchemy>=2.0,<2.1",
         "alembic>=1.14,<2",
         "msgspec>=0.19,<1",

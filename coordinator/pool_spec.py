@@ -17,7 +17,9 @@ from coordinator.errors import ConfigProblem, Problem, did_you_mean
 from coordinator.plugins import find_plugin
 from coordinator.pool_values import HealthSettings as HealthSettings
 from coordinator.pool_values import PoolSpec as PoolSpec
+from coordinator.pool_values import ScalingRules
 from coordinator.pool_values import changed_section as changed_section
+from coordinator.schedule import schedule_problems
 from coordinator.settings import parse_settings
 
 T = TypeVar("T")
@@ -31,7 +33,7 @@ _NAME = re.compile(r"[a-z](?:-?[a-z0-9]){0,39}\Z")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _PoolText:
+class _PoolText(ScalingRules):
     """The keys of a ``pool:`` section as people write them."""
 
     template: str = "worker"
@@ -56,6 +58,7 @@ class _PoolText:
     development: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.min <= self.max:
             raise ValueError(f"min ({self.min}) must be between 0 and max ({self.max})")
         if len(set(self.clouds)) < len(self.clouds):
@@ -75,6 +78,7 @@ class _PoolText:
 
 
 _ROLE_KEYS = tuple(field.name for field in fields(NodeRole))
+_RULE_KEYS = tuple(field.name for field in fields(ScalingRules))
 
 
 def parse_pool(name: str, given: object, where: str = "", key: str = "") -> PoolSpec:
@@ -102,6 +106,10 @@ def parse_pool(name: str, given: object, where: str = "", key: str = "") -> Pool
             problems.append(Problem(where=where, key=prefix + below, what=what))
     given_machine = raw.get("machine", {})
     machine, by_cloud = _machine(given_machine, text, problems, where, f"{prefix}machine")
+    for number, entry in enumerate(text.schedule if text is not None else ()):
+        for below, what in schedule_problems(entry):
+            at = f"{prefix}schedule.{number}.{below}"
+            problems.append(Problem(where=where, key=at, what=what))
     if problems or text is None or role is None:
         raise ConfigProblem(list(dict.fromkeys(problems)))
     queues = dict.fromkeys((*role.work_queues, *_queues_of(settings)))
@@ -119,6 +127,7 @@ def parse_pool(name: str, given: object, where: str = "", key: str = "") -> Pool
         health=text.health,
         min=text.min,
         max=text.max,
+        rules=ScalingRules(**{name: getattr(text, name) for name in _RULE_KEYS}),
         max_surge=text.max_surge,
         retain_failed=text.retain_failed,
         retain_failed_for=text.retain_failed_for,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
-from agent.node_role import NodeRole
+from agent.node_role import STRICT, NodeRole
 from coordinator.errors import ConfigProblem, Problem
 
 
 @dataclass(frozen=True, kw_only=True)
 class HealthSettings:
     """Time-outs of a pool's health, seconds."""
+
+    __pydantic_config__: ClassVar = STRICT
 
     boot_timeout: float = 300.0
     launch_timeout: float = 300.0
@@ -24,6 +26,116 @@ class HealthSettings:
         for name, value in vars(self).items():
             if not 0 < value <= 7 * 86400:
                 raise ValueError(f"{name} must be above 0 and at most a week, not {value:g}")
+
+
+#: What an operator may take out of the engine's hands, for a while.
+SUSPENDABLE = ("scale_in", "scale_out", "replace")
+LONGEST = 366 * 86400.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleEntry:
+    """Other bounds at times that repeat: from each firing of ``cron`` (five fields, in
+    ``timezone``) for ``duration`` seconds. A bound that is None is the pool's own.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+
+    cron: str
+    duration: float
+    timezone: str = "UTC"
+    min: int | None = None
+    max: int | None = None
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not 60 <= self.duration <= LONGEST:
+            problems.append(f"duration must be 60 s to a year, not {self.duration:g}")
+        if self.min is None and self.max is None:
+            problems.append("min or max must be given")
+        bounds = [bound for bound in (self.min, self.max) if bound is not None]
+        if any(not 0 <= bound <= 100_000 for bound in bounds) or bounds != sorted(bounds):
+            problems.append("min and max must be 0 to 100000, min not above max")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Override:
+    """A size that a person wants until ``until``, epoch seconds; then the engine decides."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    size: int
+    until: float
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.size <= 100_000:
+            raise ValueError(f"size must be 0 to 100000, not {self.size}")
+        if not 0 < self.until < 1e11:
+            raise ValueError("until must be a time in seconds since the epoch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hold:
+    """What is not done for the pool. ``recommend_only``: nothing at all, only said."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    recommend_only: bool = False
+    suspend: tuple[str, ...] = ()
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        unknown = [word for word in self.suspend if word not in SUSPENDABLE]
+        if unknown:
+            raise ValueError(f"suspend may name {', '.join(SUSPENDABLE)}, not {unknown[0]}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalingRules:
+    """How fast and how far a pool's size may move, outside its engine.
+
+    Steps in workers (0: any), times in seconds (0: none). ``cooldown_up`` counts from the
+    last growth, ``cooldown_down`` from the last change either way. Scale-in waits until no
+    wish within ``stabilization_window`` was higher. ``budget`` is in $ per hour for all
+    machines of the pool; ``machine_price`` is what a machine counts whose price its cloud
+    does not tell.
+    """
+
+    max_step_up: int = 0
+    max_step_down: int = 0
+    cooldown_up: float = 0.0
+    cooldown_down: float = 0.0
+    stabilization_window: float = 0.0
+    schedule: tuple[ScheduleEntry, ...] = ()
+    override: Override | None = None
+    hold: Hold | None = None
+    budget: float | None = None
+    machine_price: float | None = None
+
+    def __post_init__(self) -> None:
+        problems = []
+        for name in ("max_step_up", "max_step_down"):
+            if not 0 <= getattr(self, name) <= 100_000:
+                problems.append(f"{name} must be 0 to 100000, not {getattr(self, name)}")
+        for name in ("cooldown_up", "cooldown_down", "stabilization_window"):
+            value = getattr(self, name)
+            if value != 0 and not 1 <= value <= 7 * 86400:
+                problems.append(f"{name} must be 0 s, or 1 s to a week, not {value:g}")
+        for name in ("budget", "machine_price"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1e9:
+                problems.append(f"{name} must be above 0 $/h, not {value:g}")
+        if self.budget is not None and self.machine_price is None:
+            problems.append("budget needs machine_price: what a machine costs at most, $/h")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    def suspends(self, what: str) -> bool:
+        """Whether ``what`` (one of SUSPENDABLE) is not to be done."""
+        return self.hold is not None and what in self.hold.suspend
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +162,7 @@ class PoolSpec:
     health: HealthSettings = field(default_factory=HealthSettings)
     min: int = 0
     max: int = 1000
+    rules: ScalingRules = field(default_factory=ScalingRules)
     max_surge: int = 1
     retain_failed: int = 0
     retain_failed_for: float = 3600.0

@@ -37,6 +37,7 @@ TEXT = (
     "coordinator.plugins",
     "coordinator.settings",
     "coordinator.pool_spec",
+    "coordinator.schedule",
 )
 
 ALLOWED: dict[str, tuple[str, ...]] = {
@@ -86,6 +87,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "fabric": ("bootlevels/transports/ssh.py",),
     "paramiko": ("bootlevels/transports/ssh.py",),
     "pydantic": ("coordinator/settings.py", "bootlevels/plan_yaml.py", "bootlevels/plan_text.py"),
+    "cronsim": ("coordinator/schedule.py",),
     "msgspec": ("agent/wire.py",),
 }
 

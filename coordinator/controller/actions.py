@@ -16,10 +16,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from agent.messages import InstanceState, InstanceView
+from coordinator.controller.bounds import payable
 from coordinator.controller.brake import Brake, assess
 from coordinator.controller.cloud_choice import CloudChoice
 from coordinator.controller.decision import BoundedDecision
 from coordinator.controller.failed_boots import development_failures, kept_for_a_look
+from coordinator.controller.places import Places, hole_in, places_of
 from coordinator.controller.pool import PoolMemory
 from coordinator.controller.victims import taken_back, victims
 from coordinator.controller.view import Observed
@@ -70,20 +72,6 @@ class Actions:
         return not (self.cancels or self.terminations or self.drains or self.launches)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Places:
-    """Who holds which place: one per wanted unique id, ``plain_target`` plain ones.
-
-    ``retired``: healthy workers whose unique id is wanted no more, or held twice.
-    """
-
-    ids: Mapping[str, Mapping[str, str]]
-    plain_target: int
-    plain: list[InstanceView]
-    holders: dict[str, InstanceView]
-    retired: list[InstanceView]
-
-
 def plan_actions(
     spec: PoolSpec,
     observed: Observed,
@@ -103,9 +91,11 @@ def plan_actions(
     if spec.max_surge == 0:
         # Without surge a successor waits until the cloud agrees that the old one is gone.
         room = min(room, decision.size - census.machines + len(moving) + len(kept))
+    if (pays := payable(spec, observed.view)) is not None:
+        room = min(room, pays + spec.max_surge + len(moving))
     if backoff_left <= 0:
         moving += choice.uncertain[: max(0, room - len(moving))]
-    places = _places(observed, decision, frozenset(one.node_id for one in moving))
+    places = places_of(observed, decision, frozenset(one.node_id for one in moving))
     launchable = max(0, room) if backoff_left <= 0 else 0
     candidates = [one for one in census.unhealthy if not one.protected]
     recallable = [
@@ -114,9 +104,12 @@ def plan_actions(
         if one.node_id not in memory.condemned
         and (one.unique_id is None or one.unique_id in places.ids)
     ]
-    hole = _hole(places, candidates)
+    hole = hole_in(places, candidates)
     if spec.development:
         launchable = min(launchable, max(0, hole - development_failures(census, memory)))
+    if spec.rules.suspends("replace"):
+        present = len(census.supply) if memory.wanted is None else memory.wanted
+        launchable = min(launchable, max(0, decision.size - present))
     live = census.machines - census.terminating - len(kept)
     if memory.unhealthy:
         live -= sum(1 for one in _live(observed) if one.node_id in memory.unhealthy)
@@ -155,60 +148,14 @@ def plan_actions(
         )
     elif actions.missing and spec.development and development_failures(census, memory):
         actions.waits.append("development shows failures and does not compensate them")
+    elif actions.missing and spec.rules.suspends("replace"):
+        actions.waits.append(f"{actions.missing} are missing: replace is suspended")
     elif actions.missing and launchable < actions.missing + actions.launched:
         actions.waits.append(
             f"{actions.missing} launches wait for old machines to go: {census.machines} of "
             f"at most {spec.max} + {spec.max_surge} are there"
         )
     return actions
-
-
-def _places(observed: Observed, decision: BoundedDecision, moving: frozenset[str]) -> _Places:
-    """Sort the supply into plain workers, holders of wanted ids, and retired ones.
-
-    Those that move to another cloud hold no place here.
-    """
-    # A tighter bound than the engine's wish leaves room for fewer ids; the first ones stay.
-    names = sorted(decision.wish.unique_ids)[: decision.size]
-    ids = {name: decision.wish.unique_ids[name] for name in names}
-    plain: list[InstanceView] = []
-    retired: list[InstanceView] = []
-    holders: dict[str, InstanceView] = {}
-    for one in observed.census.supply:
-        if one.node_id in moving:
-            continue
-        if one.unique_id is None or (decision.wish.held and one.unique_id not in ids):
-            plain.append(one)  # while the engine holds, nobody is retired
-        elif one.unique_id not in ids:
-            retired.append(one)
-        elif one.unique_id not in holders:
-            holders[one.unique_id] = one
-        else:
-            first = holders[one.unique_id]
-            running = one.state is InstanceState.RUNNING
-            if running and first.state is not InstanceState.RUNNING:
-                holders[one.unique_id], one = one, first
-            retired.append(one)
-    return _Places(
-        ids=ids,
-        plain_target=decision.size - len(ids),
-        plain=plain,
-        holders=holders,
-        retired=retired,
-    )
-
-
-def _hole(places: _Places, unhealthy: Iterable[InstanceView]) -> int:
-    """Places that nobody holds, the unhealthy counted as holding theirs."""
-    held = set(places.holders)
-    plain = len(places.plain)
-    for one in unhealthy:
-        if one.unique_id is None:
-            plain += 1
-        else:
-            held.add(one.unique_id)
-    ids = sum(1 for name in places.ids if name not in held)
-    return ids + max(0, places.plain_target - plain)
 
 
 def _end_what_never_served(
@@ -230,7 +177,7 @@ def _end_what_never_served(
 def _end_unhealthy(
     spec: PoolSpec,
     observed: Observed,
-    places: _Places,
+    places: Places,
     candidates: list[InstanceView],
     actions: Actions,
     *,
@@ -247,7 +194,8 @@ def _end_unhealthy(
         + sum(1 for one in candidates if one.unique_id is None)
         - places.plain_target,
     )
-    allowed = 0 if spec.development else actions.brake.allowance
+    suspended = spec.rules.suspends("replace")
+    allowed = 0 if spec.development or suspended else actions.brake.allowance
     replaced: list[InstanceView] = []
     for one in sorted(candidates, key=lambda one: _unhealthy_since(one, observed)):
         if one.unique_id is None:
@@ -280,6 +228,8 @@ def _end_unhealthy(
         why = (
             "development shows failures and does not compensate them"
             if spec.development
+            else "replace is suspended"
+            if suspended
             else actions.brake.reason
             if allowed <= 0
             else "no successor can be launched now"
@@ -290,7 +240,7 @@ def _end_unhealthy(
 
 def _fill(
     spec: PoolSpec,
-    places: _Places,
+    places: Places,
     recallable: list[InstanceView],
     launchable: int,
     replaced: list[InstanceView],
@@ -346,7 +296,7 @@ def _fill(
 def _shrink(
     spec: PoolSpec,
     observed: Observed,
-    places: _Places,
+    places: Places,
     decision: BoundedDecision,
     actions: Actions,
 ) -> None:

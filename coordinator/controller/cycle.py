@@ -15,6 +15,7 @@ from typing import Any
 
 from agent.messages import CloudStatus, CommandBatch, InstanceView, SensorReport
 from coordinator.controller.actions import Actions, plan_actions
+from coordinator.controller.bounds import Limits, wishes_after
 from coordinator.controller.brake import WINDOW, BrakeLevel
 from coordinator.controller.cloud_choice import CloudChoice, choose_cloud, noted_clouds
 from coordinator.controller.commands import batch_of, in_batches
@@ -25,7 +26,7 @@ from coordinator.controller.pool import PoolMemory, PoolState, Replacement
 from coordinator.controller.pool_state import is_calm, sentence_of, state_of
 from coordinator.controller.view import Happening, Observed, sync_from_observed
 from coordinator.engines.base import DecisionEngine
-from coordinator.pool_values import PoolSpec
+from coordinator.pool_values import PoolSpec, ScheduleEntry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +112,7 @@ def run_cycle(
     poll_interval: float = 1.0,
     default_cloud: str = "",
     clouds: Mapping[str, CloudStatus] = MappingProxyType({}),
+    scheduled: ScheduleEntry | None = None,
 ) -> CycleOutcome:
     """One cycle. Never raises for anything that an engine answers or does.
 
@@ -120,7 +122,8 @@ def run_cycle(
     nothing may be done (teardown, operator). ``in_flight``: a stored batch of this pool has
     no answer yet, so the cycle looks but does not decide. ``clouds``: how the provisioner's
     clouds are, as of the snapshot. ``new_id(prefix)`` gives
-    ``<prefix>-<unique>`` without a dot; a launch's id is ``<pool>-<unique>``.
+    ``<prefix>-<unique>`` without a dot; a launch's id is ``<pool>-<unique>``. ``scheduled``:
+    the entry of the pool's schedule that is in force (``coordinator.schedule``).
     """
     observed = sync_from_observed(
         spec, instances, version, report, memory, now=now, poll_interval=poll_interval
@@ -145,6 +148,7 @@ def run_cycle(
             new_id=new_id,
             default_cloud=default_cloud,
             clouds=clouds,
+            scheduled=scheduled,
         )
     said, events = _changes_said(step, observed)
     return CycleOutcome(
@@ -177,6 +181,7 @@ def next_step(
     new_id: Callable[[str], str],
     default_cloud: str,
     clouds: Mapping[str, CloudStatus],
+    scheduled: ScheduleEntry | None,
 ) -> _Step:
     """Active half: ask the engine, bound its wish, and turn the difference into commands.
 
@@ -184,7 +189,8 @@ def next_step(
     holds, or errs on the careful side, when the batch is refused (stale view): then the
     next cycle simply decides again.
     """
-    decision = decide(engine, observed.view, spec, observed.memory)
+    limits = Limits(view=observed.view, spec=spec, memory=observed.memory, scheduled=scheduled)
+    decision = decide(engine, limits)
     if decision.problem:
         step = _no_decision(observed, decision.wish.reason)
         return replace(step, decision=decision)
@@ -195,6 +201,11 @@ def next_step(
     actions.launches = in_batches(actions.launches, choice.batch_limit)
     if not choice.is_open and (actions.launches or observed.census.pending):
         actions.waits.append(choice.reason)
+    if spec.rules.hold is not None and spec.rules.hold.recommend_only:
+        step = _no_decision(
+            observed, f"only recommends: {sentence_of(observed, decision, actions)}"
+        )
+        return replace(step, decision=decision, actions=actions)
     batch = batch_of(
         actions,
         spec,
@@ -248,6 +259,9 @@ def _remembered(
     braked = tuple(at for at in memory.braked if abs(now - at) < WINDOW)
     level = actions.brake.level
     meltdown_since = memory.meltdown_since
+    present = len(observed.census.supply) if memory.wanted is None else memory.wanted
+    rules = spec.rules
+    changed = decision.size != present
     if level is not BrakeLevel.MELTDOWN:
         meltdown_since = None
     elif meltdown_since is None:
@@ -264,6 +278,11 @@ def _remembered(
         brake=level,
         meltdown_since=meltdown_since,
         braked=(*braked, *[now] * actions.braked),
+        wishes=wishes_after(memory.wishes, rules.stabilization_window, decision.chain[1].size, now),
+        no_growth_until=now + rules.cooldown_up
+        if decision.size > present
+        else memory.no_growth_until,
+        no_shrinking_until=now + rules.cooldown_down if changed else memory.no_shrinking_until,
     )
 
 

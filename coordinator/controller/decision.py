@@ -1,38 +1,20 @@
 """From an engine's wish to a size: contained, bounded, each step with its reason. PURE.
 
-A bound is a function ``(size, wish, view, spec, memory) -> Verdict``; the chain of all their
-verdicts is kept with the decision, so that ``epu explain`` can say who limited what. Further
-bounds (steps, cooldowns, schedules, budgets) are further functions in ``BOUNDS``.
+The chain of all bounds' verdicts (``bounds.BOUNDS``) is kept with the decision, so that
+``epu explain`` can say who limited what.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
-from coordinator.controller.pool import PoolMemory
+from coordinator.controller.bounds import BOUNDS, Limits
 from coordinator.engines.base import Decision, DecisionEngine, PoolView
-from coordinator.pool_values import PoolSpec
 
 #: A size beyond this is a defect of an engine, not a wish.
 ABSURD = 100_000
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a bound makes of a size; ``reason`` is empty when it had nothing against it."""
-
-    size: int
-    reason: str = ""
-
-
-class Bound(Protocol):
-    """One bound; pure. ``size`` is what the bounds before it left of the engine's ``wish``."""
-
-    def __call__(
-        self, size: int, wish: Decision, view: PoolView, spec: PoolSpec, memory: PoolMemory
-    ) -> Verdict: ...
 
 
 @dataclass(frozen=True)
@@ -64,47 +46,13 @@ class BoundedDecision:
         return "; ".join(part for part in parts if part)
 
 
-def hold_without_data(
-    size: int, wish: Decision, view: PoolView, spec: PoolSpec, memory: PoolMemory
-) -> Verdict:
-    """An engine that holds for want of data shrinks nothing."""
-    there = len(view.supply)
-    if wish.held and size < there:
-        return Verdict(there, f"nobody goes while data is missing: {there} stay")
-    return Verdict(size)
-
-
-def at_least_min(
-    size: int, wish: Decision, view: PoolView, spec: PoolSpec, memory: PoolMemory
-) -> Verdict:
-    """The pool's ``min``."""
-    return Verdict(spec.min, f"min is {spec.min}") if size < spec.min else Verdict(size)
-
-
-def at_most_max(
-    size: int, wish: Decision, view: PoolView, spec: PoolSpec, memory: PoolMemory
-) -> Verdict:
-    """The pool's ``max``."""
-    return Verdict(spec.max, f"max is {spec.max}") if size > spec.max else Verdict(size)
-
-
-#: In this order; what a later one says is final.
-BOUNDS: tuple[tuple[str, Bound], ...] = (
-    ("hold", hold_without_data),
-    ("min", at_least_min),
-    ("max", at_most_max),
-)
-
-
-def decide(
-    engine: DecisionEngine, view: PoolView, spec: PoolSpec, memory: PoolMemory
-) -> BoundedDecision:
+def decide(engine: DecisionEngine, limits: Limits) -> BoundedDecision:
     """Ask the engine and bound its wish. Never raises, whatever the engine does."""
-    wish, problem = _ask(engine, view)
+    wish, problem = _ask(engine, limits.view)
     size = wish.size
     chain = [BoundStep("engine", size, wish.reason)]
     for name, bound in BOUNDS:
-        verdict = bound(size, wish, view, spec, memory)
+        verdict = bound(size, wish, limits)
         size = verdict.size
         chain.append(BoundStep(name, size, verdict.reason))
     return BoundedDecision(wish=wish, size=size, chain=tuple(chain), problem=problem)

@@ -10,16 +10,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from agent.messages import (
     FINAL_STATES,
     BatchAnswer,
-    CloudStatus,
     CommandBatch,
-    InstanceView,
     PoolSnapshot,
     SensorReport,
 )
@@ -27,43 +24,20 @@ from agent.rpc_client import CallFailed, RemoteError
 from agent.wire import from_wire, to_wire
 from coordinator.config import CoordinatorConfig
 from coordinator.controller.cycle import CycleOutcome, run_cycle
-from coordinator.controller.pool import PoolMemory, memory_from_dict, memory_to_dict
+from coordinator.controller.kept_pool import KeptPool, load_pool
+from coordinator.controller.pool import PoolMemory, memory_to_dict
 from coordinator.controller.pool_state import decision_signature, worth_storing
 from coordinator.controller.pool_status import pool_status
-from coordinator.controller.records import PoolRecords, StoredPool
-from coordinator.engines.base import DecisionEngine
+from coordinator.controller.records import PoolRecords
 from coordinator.errors import ConfigProblem, NotFound, Problem, did_you_mean
 from coordinator.events import EventLog
-from coordinator.plugins import find_plugin
-from coordinator.pool_spec import PoolSpec, changed_section, check_clouds, parse_pool
+from coordinator.pool_spec import changed_section, check_clouds, parse_pool
+from coordinator.schedule import entry_in_force
 
 log = logging.getLogger(__name__)
 
 #: Records of instances that ended are kept in a pool's picture for so many seconds.
 ENDED_KEPT = 3600.0
-
-
-@dataclass
-class _Pool:
-    """What is held of one pool between cycles; everything but ``stored`` can be refetched."""
-
-    stored: StoredPool
-    spec: PoolSpec
-    engine: DecisionEngine
-    memory: PoolMemory
-    epoch: int | None = None
-    superseded: bool = False
-    version: int = 0
-    instances: dict[str, InstanceView] = field(default_factory=dict)
-    clouds: Mapping[str, CloudStatus] = field(default_factory=dict)
-    outcome: CycleOutcome | None = None
-    trouble: str = ""
-    queue_declared: bool = False
-    signature: object = None
-
-    @property
-    def queues(self) -> list[str]:
-        return list(self.spec.role.work_queues)
 
 
 class Keeper:
@@ -93,7 +67,7 @@ class Keeper:
         self._owner = new_id("controller")
         self._frozen = records.frozen()
         self._pending = records.pending()
-        self._pools = {stored.name: self._loaded(stored) for stored in records.load()}
+        self._pools = {stored.name: load_pool(stored) for stored in records.load()}
         self._cycle_seconds = 0.0
         self._enabled = True
 
@@ -115,7 +89,7 @@ class Keeper:
             )
         self._records.add(name, section, self._clock())
         stored = next(one for one in self._records.load() if one.name == name)
-        self._pools[name] = self._loaded(stored)
+        self._pools[name] = load_pool(stored)
         self.events.append("pool_added", pool=name, reason=f"engine {spec.engine_type}")
         return True
 
@@ -136,7 +110,7 @@ class Keeper:
             return
         self._records.change(name, section)
         stored = next(one for one in self._records.load() if one.name == name)
-        fresh = self._loaded(stored)
+        fresh = load_pool(stored)
         pool.stored, pool.spec, pool.engine = stored, fresh.spec, fresh.engine
         pool.queue_declared = False
         self.events.append(
@@ -188,7 +162,7 @@ class Keeper:
                 pool.trouble = "the controller failed in this pool's cycle; see its log"
         self._cycle_seconds = time.monotonic() - began
 
-    def _cycle_pool(self, pool: _Pool, report: SensorReport | None) -> None:
+    def _cycle_pool(self, pool: KeptPool, report: SensorReport | None) -> None:
         name, now = pool.stored.name, self._clock()
         before = pool.memory
         outcome = run_cycle(
@@ -208,6 +182,7 @@ class Keeper:
             poll_interval=self._config.queue_poll_interval,
             default_cloud=self._config.default_cloud,
             clouds=pool.clouds,
+            scheduled=entry_in_force(pool.spec.rules.schedule, now),
         )
         self._store(pool, outcome, before)
         pool.outcome, pool.memory, pool.trouble = outcome, outcome.memory, ""
@@ -221,7 +196,7 @@ class Keeper:
             self._in_background(partial(self._ping, node_id))
         self._declare_queue(pool)
 
-    def _store(self, pool: _Pool, outcome: CycleOutcome, before: PoolMemory) -> None:
+    def _store(self, pool: KeptPool, outcome: CycleOutcome, before: PoolMemory) -> None:
         """One transaction, and none when nothing changed."""
         changed = worth_storing(before, outcome.memory)
         signature = decision_signature(outcome)
@@ -253,7 +228,7 @@ class Keeper:
         self._enabled = all(one.enabled for one in found.values())
         return found
 
-    def _take_snapshot(self, pool: _Pool, snapshot: PoolSnapshot) -> None:
+    def _take_snapshot(self, pool: KeptPool, snapshot: PoolSnapshot) -> None:
         if snapshot.version < pool.version:  # the provisioner lost its store: begin anew
             pool.instances.clear()
             pool.version = 0
@@ -270,7 +245,7 @@ class Keeper:
         if pool.epoch is not None and snapshot.epoch > pool.epoch:
             self._stand_aside(pool, f"epoch {snapshot.epoch} was claimed")
 
-    def _stand_aside(self, pool: _Pool, why: str) -> None:
+    def _stand_aside(self, pool: KeptPool, why: str) -> None:
         if not pool.superseded:
             pool.superseded = True
             self.events.append("superseded", pool=pool.stored.name, reason=why)
@@ -321,7 +296,7 @@ class Keeper:
         except CallFailed as problem:
             log.info("no sign of life from %s: %s", node_id, problem)
 
-    def _declare_queue(self, pool: _Pool) -> None:
+    def _declare_queue(self, pool: KeptPool) -> None:
         queues = pool.queues  # the engine's own among them
         if pool.queue_declared or not pool.spec.declare_queue or not queues:
             return
@@ -372,17 +347,7 @@ class Keeper:
 
     # ---------------------------------------------------------------- inside
 
-    def _loaded(self, stored: StoredPool) -> _Pool:
-        spec = parse_pool(stored.name, stored.section)
-        engine = find_plugin("epu.engines", spec.engine_type)()
-        try:
-            memory = memory_from_dict(stored.memory)
-        except (ValueError, TypeError, KeyError):
-            log.exception("the memory of pool %s can't be read: starting without", stored.name)
-            memory = PoolMemory()
-        return _Pool(stored=stored, spec=spec, engine=engine, memory=memory)
-
-    def _found(self, name: str) -> _Pool:
+    def _found(self, name: str) -> KeptPool:
         try:
             return self._pools[name]
         except KeyError:

@@ -51,9 +51,11 @@ class PoolMemory:
     ``counted``: failed nodes that back-off has counted; ``pending``: nodes not yet running
     in the last cycle; ``zombies``: node id to when it was terminated again; ``rogues``:
     unknown nodes that were reported; ``braked``: when unhealthy machines were terminated;
-    ``ready_once``: a worker was RUNNING once (for ``verify: launch_one``); ``calm``: the
-    last cycle found everything as wanted; ``said``: what was last said of a topic, so that
-    an event comes once per change; ``clouds``: what speaks against clouds of the pool.
+    ``wishes``: what scale-in looks back at (see ``bounds``); ``no_growth_until``,
+    ``no_shrinking_until``: ends of cooldowns, epoch seconds; ``ready_once``: a worker was
+    RUNNING once (for ``verify: launch_one``); ``calm``: the last cycle found everything as
+    wanted; ``said``: what was last said of a topic, so that an event comes once per change;
+    ``clouds``: what speaks against clouds of the pool.
     """
 
     began: float | None = None
@@ -73,6 +75,9 @@ class PoolMemory:
     brake: BrakeLevel = BrakeLevel.NORMAL
     meltdown_since: float | None = None
     braked: tuple[float, ...] = ()
+    wishes: tuple[tuple[float, int], ...] = ()
+    no_growth_until: float = 0.0
+    no_shrinking_until: float = 0.0
     ready_once: bool = False
     calm: bool = False
     state: PoolState = PoolState.PENDING
@@ -102,6 +107,9 @@ def memory_to_dict(memory: PoolMemory) -> dict[str, Any]:
         "brake": memory.brake.value,
         "meltdown_since": memory.meltdown_since,
         "braked": list(memory.braked),
+        "wishes": [[at, size] for at, size in memory.wishes],
+        "no_growth_until": memory.no_growth_until,
+        "no_shrinking_until": memory.no_shrinking_until,
         "ready_once": memory.ready_once,
         "calm": memory.calm,
         "state": memory.state.value,
@@ -139,6 +147,9 @@ def memory_from_dict(data: Mapping[str, Any]) -> PoolMemory:
         brake=BrakeLevel(data.get("brake", BrakeLevel.NORMAL.value)),
         meltdown_since=_time(data.get("meltdown_since")),
         braked=tuple(float(at) for at in data.get("braked", ())),
+        wishes=tuple((float(at), int(size)) for at, size in data.get("wishes", ())),
+        no_growth_until=float(data.get("no_growth_until", 0.0)),
+        no_shrinking_until=float(data.get("no_shrinking_until", 0.0)),
         ready_once=bool(data.get("ready_once", False)),
         calm=bool(data.get("calm", False)),
         state=PoolState(data.get("state", PoolState.PENDING.value)),

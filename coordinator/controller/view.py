@@ -156,6 +156,7 @@ def sync_from_observed(
                 template=instance.template,
                 figures=own_signs.figures if own_signs is not None else {},
                 heard_age=own_signs.heard_age if own_signs is not None else None,
+                price=instance.price,
             )
         )
     rogues = _rogues(signs, instances, role)

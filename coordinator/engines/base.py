@@ -28,7 +28,8 @@ UNHEALTHY = frozenset(
 class ViewedInstance:
     """One worker in a PoolView. ``age`` is seconds since it was wanted.
 
-    ``figures`` are those of its last heartbeat, ``heard_age`` seconds ago (None: never).
+    ``figures`` are those of its last heartbeat, ``heard_age`` seconds ago (None: never);
+    ``price`` in $ per hour, where its cloud tells.
     """
 
     node_id: str
@@ -41,6 +42,7 @@ class ViewedInstance:
     template: str = ""
     figures: Mapping[str, float] = field(default_factory=dict)
     heard_age: float | None = None
+    price: float | None = None
 
     @property
     def is_pending(self) -> bool:

@@ -24,6 +24,7 @@ from coordinator.controller.pool import PoolMemory, memory_from_dict, memory_to_
 from coordinator.engines.base import DecisionEngine
 from coordinator.plugins import find_plugin
 from coordinator.pool_spec import PoolSpec, parse_pool
+from coordinator.pool_values import ScheduleEntry
 
 S = InstanceState
 
@@ -72,6 +73,7 @@ class World:
     outcomes: list[CycleOutcome] = field(default_factory=list)
     beats: int = 0
     made: int = 0
+    scheduled: ScheduleEntry | None = None
 
     # ------------------------------------------------------------ setting the scene
 
@@ -194,6 +196,7 @@ class World:
             in_flight=self.in_flight,
             default_cloud="here",
             clouds=self.clouds,
+            scheduled=self.scheduled,
         )
         self.memory = memory_from_dict(memory_to_dict(outcome.memory))
         self.outcomes.append(outcome)
@@ -274,6 +277,17 @@ def pool_spec() -> Callable[..., PoolSpec]:
             **section,
         }
         return parse_pool("workers", text)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def make_world() -> Callable[..., World]:
+    """As ``world``, for properties: those can't have a fixture of each test."""
+
+    def build(engine: dict[str, Any], **section: Any) -> World:
+        spec = parse_pool("workers", {"engine": engine, **section})
+        return World(spec, find_plugin("epu.engines", spec.engine_type)())
 
     return build
 

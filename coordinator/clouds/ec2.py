@@ -241,7 +241,7 @@ def _region_around(account: Ec2Account) -> str:
     try:
         session = botocore.session.Session(profile=account.profile or None)
         return str(session.get_config_variable("region") or "")
-    except botocore.exceptions.ProfileNotFound as problem:
+    except botocore.exceptions.BotoCoreError as problem:  # no such profile, a broken file
         raise ConfigProblem([Problem(key="profile", what=str(problem))]) from None
 
 

@@ -436,3 +436,15 @@ def test_a_run_whose_name_is_a_pattern_has_no_machines_of_others(ec2, cloud):
     cloud.launch(make_request("l"))
     assert not cloud.list_instances("run-*")
     assert not cloud.list_instances(RUN, ["?"])
+
+
+def test_a_broken_file_of_awss_own_is_a_problem_of_the_settings(tmp_path, monkeypatch):
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "config").write_text("[default\nregion")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    with pytest.raises(ConfigProblem, match="Unable to parse config file"):
+        Ec2Cloud.from_settings({"image": IMAGE}, tmp_path)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    with pytest.raises(ConfigProblem, match="region: is missing"):
+        Ec2Cloud.from_settings({"image": IMAGE}, tmp_path)

@@ -119,6 +119,8 @@ class CloudDriver(Protocol):
 
     * ``batch_limit``: machines of one launch at most, where it ``batches`` (default 100);
     * ``user_data_form``: which templates of ``userdata_templates`` fit.
+    * ``machine_knows_id`` False: cloud-init's instance id may be another name than the
+      ``cloud_id`` it lists, so that nobody compares the two when a node enrols.
     * ``loopback_address``: by which its machines reach this host's loopback interface, where
       that is another than 127.0.0.1.
 

@@ -125,6 +125,7 @@ def _described(driver: CloudDriver) -> dict[str, Any]:
         "consistency_window": driver.consistency_window,
         "batches": driver.batches,
         "batch_limit": batch_limit_of(driver),
+        "machine_knows_id": bool(getattr(driver, "machine_knows_id", True)),
         "user_data_form": getattr(driver, "user_data_form", "cloud-init"),
         "loopback_address": getattr(driver, "loopback_address", ""),
     }

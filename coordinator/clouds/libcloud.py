@@ -57,6 +57,8 @@ class LibcloudCloud:
     machine without a name of ours or an entry in the record. Safe for threads.
     """
 
+    #: Providers differ in which of a machine's names they tell it.
+    machine_knows_id = False
     batches = False
     user_data_form = "cloud-init"
 

@@ -72,6 +72,8 @@ _Finding = tuple[Cause, str]
 _AGENT_STEP = re.compile(r"agent\.start_log: \[(broker|enrolment)\] (.*)")
 _AGENT_CONFIG = re.compile(r"^epu-agent: (.+)$", re.MULTILINE)
 _WHEEL = re.compile(r"No matching distribution found for (\S+)")
+_NO_INDEX = re.compile(r"connection broken by .*?(\[Errno -?\d+\] [\w ]+)'\)': (/\S*)")
+_BROUGHT_UP = re.compile(r"^epu: (this machine could not be brought up: .*)$", re.MULTILINE)
 _NO_PYTHON = re.compile(
     r"(\S*python[\d.]*): (?:command )?not found"
     r"|(No module named '?(?:venv|ensurepip|pip)'?)"
@@ -159,7 +161,9 @@ def _installation(evidence: Evidence) -> _Finding | None:
     console = evidence.console
     wheel = _WHEEL.search(console)
     if wheel:
-        return Cause.WHEEL, f"pip found no {_quoted(wheel[1])} where it was told to look"
+        lost = _NO_INDEX.findall(console)
+        why = f", nor its index: {lost[-1][0]}" if lost else " where it was told to look"
+        return Cause.WHEEL, f"pip found no {_quoted(wheel[1])}{why}"
     python = _NO_PYTHON.search(console)
     if python:
         name, *others = python.groups()
@@ -168,9 +172,10 @@ def _installation(evidence: Evidence) -> _Finding | None:
     failed = _FAILED_INSTALL.search(console)
     blamed = any(name == _PACKAGES_MODULE for name, _ in _modules(evidence))
     if failed or blamed:
-        why = _NO_PACKAGE.findall(console)
+        reasons = _NO_PACKAGE.findall(console)
         which = _quoted(failed[1]) if failed else "packages"
-        return Cause.PACKAGES, f"{which} can't be installed" + (f": {why[-1]}" if why else "")
+        because = f": {reasons[-1]}" if reasons else ""
+        return Cause.PACKAGES, f"{which} can't be installed{because}"
     return None
 
 
@@ -179,6 +184,12 @@ def _user_data(evidence: Evidence) -> _Finding | None:
     if not found:
         return None
     return Cause.USER_DATA, f"cloud-init can't use its user-data: {_quoted(found[1])}"
+
+
+def _bring_up(evidence: Evidence) -> _Finding | None:
+    """Our own script of the user-data says what it could not do."""
+    found = _BROUGHT_UP.findall(evidence.console)
+    return (Cause.MODULE, _quoted(found[-1])) if found else None
 
 
 def _failed_module(evidence: Evidence) -> _Finding | None:
@@ -216,6 +227,7 @@ _WITNESSES: tuple[Callable[[Evidence], _Finding | None], ...] = (
     _agent_config,
     _installation,
     _user_data,
+    _bring_up,
     _failed_module,
     _stage,
 )

@@ -60,6 +60,7 @@ class CloudProcess:
         self.consistency_window = float(ready["consistency_window"])
         self.batches = bool(ready["batches"])
         self.batch_limit = int(ready["batch_limit"])
+        self.machine_knows_id = bool(ready["machine_knows_id"])
         self.user_data_form = str(ready["user_data_form"])
         self.loopback_address = str(ready["loopback_address"])
 

@@ -32,11 +32,17 @@ STEP_LIMIT, DETAIL_LIMIT = 120, 1500
 
 
 class Joining:
-    """``wake(cloud)``: records of that cloud have changed."""
+    """``wake(cloud)``: records of that cloud have changed.
 
-    def __init__(self, tools: Tools, wake: Callable[[str], None]) -> None:
+    ``knows_id(cloud)``: whether its machines are told the very id by which it lists them.
+    """
+
+    def __init__(
+        self, tools: Tools, wake: Callable[[str], None], knows_id: Callable[[str], bool]
+    ) -> None:
         self._tools = tools
         self._wake = wake
+        self._knows_id = knows_id
 
     def node_for_enrolment(self, launch_id: str, index: int) -> dict[str, Any]:
         """Who the machine with that launch id and index is. Raises NotFound."""
@@ -99,7 +105,7 @@ class Joining:
         facts: dict[str, Any] = {"enrolled_at": now, "presence_lost_at": None}
         if not record.addresses:
             facts["addresses"] = tuple(addresses)
-        if cloud_id and record.cloud_id is None:
+        if cloud_id and record.cloud_id is None and self._knows_id(record.cloud):
             facts["claimed_cloud_id"] = cloud_id
         if record.state is BOOTING:
             facts |= {"start_step": "enrolled", "start_step_at": now}
@@ -154,15 +160,17 @@ class Joining:
         return found
 
     def _known(self, record: Record) -> dict[str, Any]:
-        adopted = record.cloud == ADOPTED_CLOUD
+        # Of an adopted machine nobody but itself ever says what its cloud calls it.
+        cloud_id = record.cloud_id if self._knows_id(record.cloud) else None
+        if record.cloud == ADOPTED_CLOUD:
+            cloud_id = record.claimed_cloud_id
         return {
             "node_id": record.node_id,
             "pool": record.pool,
             "run": self._tools.run,
             "state": record.state.value,
             "role": self._tools.records.role(record.node_id),
-            # Of an adopted machine nobody but itself ever says what its cloud calls it.
-            "cloud_id": record.claimed_cloud_id if adopted else record.cloud_id,
+            "cloud_id": cloud_id,
         }
 
     def _witnessed(self, record: Record, now: float, reason: str) -> list[Change]:

@@ -97,7 +97,11 @@ class Provisioner:
         drivers = {**clouds, ADOPTED_CLOUD: adopted}
         self.cycles = {name: CloudCycle(name, drivers[name], self._tools) for name in drivers}
         # What the registrar calls.
-        joining = Joining(self._tools, self._wake)
+        joining = Joining(
+            self._tools,
+            self._wake,
+            lambda cloud: bool(getattr(drivers.get(cloud), "machine_knows_id", True)),
+        )
         self.node_for_enrolment = joining.node_for_enrolment
         self.adopt_node = joining.adopt_node
         self.node_enrolled = joining.node_enrolled

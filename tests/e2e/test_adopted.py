@@ -17,7 +17,8 @@ import pytest
 from bootlevels.plans.sleeper.producer import produce
 from userdata_templates.render import render
 
-pytestmark = pytest.mark.e2e
+#: It starts one machine of its own and two launched ones, beside whatever else the host does.
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 WORKER = "bootlevels.plans.sleeper.worker"
 Boot = Callable[[Path], "subprocess.Popen[bytes]"]

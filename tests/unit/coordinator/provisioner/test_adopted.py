@@ -143,3 +143,11 @@ def test_a_boot_that_times_out_is_explained_by_what_its_cloud_still_shows(world:
     event = world.events("node_ready_failed")[0]
     assert event.extra["cause"] == "cloud_init_module"
     assert "status: error" in event.extra["detail"]
+
+
+def test_ids_are_compared_only_where_the_cloud_tells_machines_their_own(world: Any) -> None:
+    assert world.apply(world.launch()) == "applied"
+    world.pass_time(15)
+    assert world.part.node_for_enrolment("l1", 0)["cloud_id"] == world.view("l1-0").cloud_id
+    world.clouds["cloud"].machine_knows_id = False
+    assert world.part.node_for_enrolment("l1", 0)["cloud_id"] is None

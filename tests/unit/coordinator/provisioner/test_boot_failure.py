@@ -149,6 +149,31 @@ CASES = {
         Cause.WHEEL,
         "pip found no epu==9.9",
     ),
+    "an index that nobody serves": (
+        {
+            "console": "WARNING: Retrying (Retry(total=0, connect=None, read=None, redirect=None, "
+            "status=None)) after connection broken by 'NewConnectionError('<pip._vendor.urllib3."
+            "connection.HTTPConnection object at 0x7fd4604c4c50>: Failed to establish a new "
+            "connection: [Errno 111] Connection refused')': /simple/epu/\n"
+            "ERROR: Could not find a version that satisfies the requirement epu==0.1.0 (from "
+            "versions: none)\nERROR: No matching distribution found for epu==0.1.0\n"
+            "epu: this machine could not be brought up: Command '['/opt/epu/bin/python', '-m', "
+            "'pip', 'install']' returned non-zero exit status 1.",
+            "boot_status": status(RUNPARTS),
+        },
+        Cause.WHEEL,
+        "pip found no epu==0.1.0, nor its index: [Errno 111] Connection refused",
+    ),
+    "our own script of the user-data": (
+        {
+            "console": "epu: installing the Debian package rabbitmq-server\n"
+            "epu: this machine could not be brought up: [Errno 28] No space left on device\n"
+            + FINISHED,
+            "boot_status": status(RUNPARTS),
+        },
+        Cause.MODULE,
+        "could not be brought up: [Errno 28] No space left on device",
+    ),
     "a script of the user-data": (
         {"console": f"hello\n{FINISHED}", "boot_status": status(LOCALE, RUNPARTS)},
         Cause.MODULE,

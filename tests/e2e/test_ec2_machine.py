@@ -17,29 +17,28 @@ import pytest
 
 from agent.messages import agent_service
 from coordinator.clouds.base import MachineState
-from coordinator.clouds.container import ContainerCloud
 from coordinator.errors import ConfigProblem
 from mgmt.broker_launch import server_script
 from tests.hard_ec2 import Fault, HardEc2, Lag
 from tests.hard_ec2.account import IMAGE
-from tests.hard_ec2.boots import RUN, BootsOn
+from tests.hard_ec2.boots import RUN, BootsOn, Ec2Containers
 
 #: Beside the time of the test itself, a system has to start: on a busy machine more than a minute.
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
-def containers(tmp_path_factory: pytest.TempPathFactory) -> ContainerCloud:
+def containers(tmp_path_factory: pytest.TempPathFactory) -> Ec2Containers:
     try:
         if server_script() is None:
             raise ConfigProblem("rabbitmq-server is not installed")
-        return ContainerCloud.from_settings({}, tmp_path_factory.mktemp("machines"))
+        return Ec2Containers.from_settings({}, tmp_path_factory.mktemp("machines"))
     except ConfigProblem as problem:
         pytest.fail(str(problem)) if os.environ.get("CI") else pytest.skip(str(problem))
 
 
 @pytest.fixture(scope="module")
-def ec2(containers: ContainerCloud) -> Iterator[HardEc2]:
+def ec2(containers: Ec2Containers) -> Iterator[HardEc2]:
     boots = BootsOn(containers)
     with HardEc2() as found:
         found.world.boots = boots
@@ -74,13 +73,13 @@ def system(
         found.end()
 
 
-def alive(containers: ContainerCloud) -> list[str]:
+def alive(containers: Ec2Containers) -> list[str]:
     listed = containers.list_instances(RUN)
     return [one.cloud_id for one in listed if one.state is not MachineState.GONE]
 
 
 def test_a_worker_of_ec2_boots_enrols_answers_and_goes(
-    system: Any, ec2: HardEc2, containers: ContainerCloud, figure: Callable[[str, float], None]
+    system: Any, ec2: HardEc2, containers: Ec2Containers, figure: Callable[[str, float], None]
 ) -> None:
     ec2.world.lag = Lag(seconds=1.0)
     ec2.fail_next("RunInstances", Fault.lost_reply())

@@ -1,13 +1,14 @@
 """Machines that really boot: each launch of hard-mode EC2 becomes one of a local cloud.
 
-The local cloud is a driver of ours, ``container`` (with real cloud-init), ``process`` or
-``qemu``. It gets the user-data as EC2's metadata service would show it, and machines whose
-launch index is their AmiLaunchIndex.
+The local cloud is a driver of ours: ``Ec2Containers`` (with real cloud-init), or any other
+where nobody asks a machine who it is. It gets the user-data as EC2's metadata service would
+show it, and machines whose launch index is their AmiLaunchIndex.
 """
 
 from __future__ import annotations
 
 import gzip
+import json
 import threading
 import time
 from collections.abc import Sequence
@@ -17,6 +18,10 @@ from typing import Any
 import yaml
 
 from coordinator.clouds.base import CloudDriver, LaunchRequest, MachineState
+from coordinator.clouds.container import ContainerCloud
+from coordinator.clouds.container_start import ContainerKind, ContainerSettings
+from coordinator.clouds.local_machines import LocalMachines
+from coordinator.clouds.machine_directory import MachineDirectory, MachineRecord
 from tests.hard_ec2.machine import Machine
 
 #: The run of every machine of the local cloud: what EC2 itself knows them by.
@@ -24,6 +29,33 @@ RUN = "hard-ec2"
 _AGENT_CONFIG = "/etc/epu/agent.json"
 #: Machines are looked at so often at most, s.
 _LOOK_EVERY = 0.5
+
+
+class Ec2Containers(ContainerCloud):
+    """Containers whose seed says what EC2's metadata service would: its own instance id.
+
+    ``ids``: launch id here and index → id of the machine at EC2, there before it is launched.
+    """
+
+    def __init__(self, settings: ContainerSettings) -> None:
+        super().__init__(settings)
+        self.ids: dict[tuple[str, int], str] = {}
+        self._machines = LocalMachines(settings.root, _Ec2Kind(settings, self.ids))
+
+
+class _Ec2Kind(ContainerKind):
+    def __init__(self, settings: ContainerSettings, ids: dict[tuple[str, int], str]) -> None:
+        super().__init__(settings)
+        self._ids = ids
+
+    def prepare(
+        self, directory: MachineDirectory, record: MachineRecord, request: LaunchRequest
+    ) -> None:
+        super().prepare(directory, record, request)
+        seed = directory.path / "disk" / "upper" / "var/lib/cloud/seed/nocloud" / "meta-data"
+        told = json.loads(seed.read_text())
+        told["instance-id"] = self._ids[record.launch_id, record.index]
+        seed.write_text(json.dumps(told))
 
 
 class BootsOn:
@@ -87,6 +119,8 @@ class BootsOn:
 
     def _boot(self, machines: Sequence[Machine]) -> dict[int, str]:
         reservation = machines[0].reservation
+        if isinstance(self._cloud, Ec2Containers):
+            self._cloud.ids |= {(reservation, one.index): one.cloud_id for one in machines}
         try:
             self._cloud.launch(
                 LaunchRequest(
@@ -94,7 +128,7 @@ class BootsOn:
                     run=RUN,
                     pool="machines",
                     count=len(machines),
-                    user_data=self._readable(machines[0].user_data),
+                    user_data=self._readable(machines[0]),
                 )
             )
             found = {one.index: one for one in self._cloud.list_instances(RUN, [reservation])}
@@ -117,11 +151,15 @@ class BootsOn:
         except Exception as problem:
             self.problems.append(f"{machine.cloud_id} does not end: {problem}")
 
-    def _readable(self, user_data: bytes) -> str:
-        """The user-data as cloud-init would read it, in the form the local cloud wants."""
-        if user_data.startswith(b"\x1f\x8b"):
-            user_data = gzip.decompress(user_data)
-        text = user_data.decode()
+    @staticmethod
+    def text_of(machine: Machine) -> str:
+        """The user-data as cloud-init would read it."""
+        data = machine.user_data
+        return (gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data).decode()
+
+    def _readable(self, machine: Machine) -> str:
+        """The user-data in the form that the local cloud wants."""
+        text = self.text_of(machine)
         return agent_config(text) if self._form == "agent-config" else text
 
 

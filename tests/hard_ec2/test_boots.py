@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from coordinator.clouds.container import ContainerCloud
 from coordinator.clouds.process import ProcessCloud, kill_machine, machine_processes
 from coordinator.errors import ConfigProblem, NotFound
 from coordinator.testing import eventually
 from tests.hard_ec2 import HardEc2, Machine
-from tests.hard_ec2.boots import RUN, BootsOn
+from tests.hard_ec2.boots import RUN, BootsOn, Ec2Containers
 from tests.hard_ec2.test_hard_ec2 import client_of, listed, run
 
 USER_DATA = """#cloud-config
@@ -79,7 +78,7 @@ def test_a_machine_that_dies_is_terminated_for_ec2(processes: HardEc2, tmp_path:
 
 def test_cloud_init_reads_the_user_data_and_the_launch_index(tmp_path: Path) -> None:
     try:
-        cloud = ContainerCloud.from_settings({}, tmp_path)
+        cloud = Ec2Containers.from_settings({}, tmp_path)
     except ConfigProblem as problem:
         pytest.fail(str(problem)) if os.environ.get("CI") else pytest.skip(str(problem))
     boots = BootsOn(cloud)

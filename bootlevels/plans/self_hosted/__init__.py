@@ -1,0 +1,1 @@
+"""The sample plan "self-hosted": plan.yaml, and what brings the accounts."""

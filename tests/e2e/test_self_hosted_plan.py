@@ -25,7 +25,7 @@ from coordinator.testing import eventually
 from mgmt.broker_launch import server_script
 from userdata_templates.render import render
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 RUN = "home"
 POOL = "epu-workers"

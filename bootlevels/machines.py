@@ -48,12 +48,17 @@ class MachineTrouble(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class WantedMachine:
-    """A machine with every reference resolved; see ``plan.MachineRequest``."""
+    """A machine with every reference resolved; see ``plan.MachineRequest``.
+
+    ``user_data_for``: its user-data by launch id, where that is part of it; the same text
+    for the same id, however often. It may raise MachineTrouble.
+    """
 
     service: str
     cloud: str
     settings: dict[str, str]
-    user_data: str
+    user_data: str = ""
+    user_data_for: Callable[[str], str] | None = None
 
 
 @dataclass
@@ -184,7 +189,9 @@ class Machines:
             run=self.run,
             pool=wanted.service,
             count=1,
-            user_data=wanted.user_data,
+            user_data=wanted.user_data_for(machine.launch_id)
+            if wanted.user_data_for
+            else wanted.user_data,
             settings=wanted.settings,
         )
         what = f"cloud '{wanted.cloud}' launches nothing"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from bootlevels.attributes import Attributes, MalformedReference, Unresolved
+from bootlevels.base_tokens import BaseTokens
 from bootlevels.bootconf import BadTemplate, filled
 from bootlevels.checks import Look
 from bootlevels.cloud_drivers import CloudDrivers, settings_of
@@ -91,6 +93,7 @@ class Places:
         """End one machine, whatever service it is for."""
         try:
             self.machines.end(machine, Patience.of(END_TIMEOUT, stop))
+            BaseTokens(self.place.directory, self._coordinator).dismiss(machine.launch_id)
         except (MachineTrouble, ConfigProblem) as trouble:
             raise _failed(trouble) from None
 
@@ -100,25 +103,32 @@ class Places:
         try:
             settings = {k: known.declared(v, service) for k, v in asked.settings.items()}
             variables = {k: known.declared(v, service) for k, v in asked.variables.items()}
+            user_data, user_data_for = "", None
             if asked.template:
                 form = getattr(
                     self.machines.clouds.driver(asked.cloud), "user_data_form", CLOUD_INIT
                 )
                 if form == CLOUD_INIT:
                     variables = self.machines.clouds.agent_variables(asked.cloud) | variables
-                user_data = render(asked.template, form, variables)
+                if self._has_agent(service):
+                    tokens = BaseTokens(self.place.directory, self._coordinator)
+                    user_data_for = partial(tokens.user_data, asked.template, form, variables)
+                else:
+                    user_data = render(asked.template, form, variables)
             elif asked.user_data:
                 path = self.file(asked.user_data, service)
                 values = known.of(service.name) | {"run_name": self.place.name}
                 user_data = filled(path.read_text("utf-8"), values)
-            else:
-                user_data = ""
         except (Unresolved, MalformedReference, TemplateProblem, BadTemplate) as problem:
             raise StepFailed(f"its machine can't be launched: {problem}") from None
         except (OSError, UnicodeDecodeError):
             raise StepFailed(f"its user-data '{asked.user_data}' can't be read") from None
         return WantedMachine(
-            service=service.name, cloud=asked.cloud, settings=settings, user_data=user_data
+            service=service.name,
+            cloud=asked.cloud,
+            settings=settings,
+            user_data=user_data,
+            user_data_for=user_data_for,
         )
 
     def _machine(self, service: ServiceSpec) -> MachineRecord | None:
@@ -214,6 +224,18 @@ class Places:
         except Unresolved as problem:
             raise StepFailed(str(problem), unreachable=True) from None
 
+    def _coordinator(self) -> str:
+        """The AMQP URL of the coordinator's account."""
+        try:
+            return coordinator_url(self.accounts())
+        except CoordinatorProblem as problem:
+            raise StepFailed(str(problem), unreachable=problem.unreachable) from None
+
+    def _has_agent(self, service: ServiceSpec) -> bool:
+        """Whether the machine of ``service`` starts an agent, which has to enrol."""
+        told = service.transport is TransportKind.AGENT
+        return told or agent_is_default(self.attributes().plan, service)
+
     def _agent(self, service: ServiceSpec) -> AgentTransport:
         """The way over the agent of the node on which ``service`` is."""
         from bootlevels.transports.agent import AgentAddress, AgentTransport
@@ -227,17 +249,14 @@ class Places:
                 if machine is None:
                     raise StepFailed("its machine is gone", unreachable=True)
                 node_id = f"{machine.launch_id}-0"
-            url = coordinator_url(self.accounts())
         except (Unresolved, MalformedReference) as problem:
             raise StepFailed(f"there is no way to it: {problem}", unreachable=True) from None
-        except CoordinatorProblem as problem:
-            raise StepFailed(str(problem), unreachable=problem.unreachable) from None
 
         def why_gone() -> str:
             found = self.look(service) if home.machine is not None else Look(ok=True, detail="")
             return "" if found.ok or found.unreachable else found.detail
 
-        address = AgentAddress(node_id, url, self.place.mark, why_gone)
+        address = AgentAddress(node_id, self._coordinator(), self.place.mark, why_gone)
         return AgentTransport(address)
 
     def _ssh(self, service: ServiceSpec) -> SshTransport:

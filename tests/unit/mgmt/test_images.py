@@ -5,6 +5,7 @@ import os
 from dataclasses import replace
 
 import pytest
+import yaml
 
 from coordinator.clouds.qemu_command import STATUS_PORT
 from coordinator.clouds.qemu_image import DESCRIPTION, DISK, INITRD, KERNEL
@@ -96,7 +97,18 @@ def test_the_image_speaks_to_the_port_that_the_driver_gives_it():
 
 
 def test_no_host_is_named_in_an_image():
-    assert not [text for text in (*FILES.values(), *EARLY_FILES.values()) if "://" in text]
+    texts = (*Recipe().files().values(), *EARLY_FILES.values())
+    assert not [text for text in texts if "://" in text]
+
+
+def test_cloud_init_sees_to_sshd_where_there_is_one():
+    place = "etc/cloud/cloud.cfg.d/90-epu.cfg"
+    plain = yaml.safe_load(Recipe().files()[place])
+    other = yaml.safe_load(Recipe(packages=("openssh-server",)).files()[place])
+    assert "ssh" not in plain["cloud_init_modules"]
+    assert "ssh" in other["cloud_init_modules"]
+    assert "runcmd" in plain["cloud_config_modules"]
+    assert "scripts-user" in plain["cloud_final_modules"]
 
 
 def test_the_agents_wheels_are_part_of_the_recipe(tmp_path):
@@ -121,11 +133,12 @@ def test_a_host_without_the_tools_is_told_all_that_is_missing(run, monkeypatch, 
 
 def test_an_image_that_is_in_the_store_is_not_built_again_and_gets_the_name(tmp_path, run):
     recipe = recipe_here()
-    _put(tmp_path / "images" / recipe.digest())
+    for day in ("20260101T000000Z", "20260201T000000Z"):
+        _put(tmp_path / "images" / f"{recipe.digest()}-{day}")
     code, out, _ = run("image", "build", "mine", "--json")
     told = json.loads(out)
     assert (code, told["schema"], told["fresh"]) == (0, "epu.image", False)
-    assert os.readlink(tmp_path / "images" / "mine") == recipe.digest()
+    assert os.readlink(tmp_path / "images" / "mine") == f"{recipe.digest()}-20260201T000000Z"
     code, out, _ = run("image", "list", "--json")
     assert [image["name"] for image in json.loads(out)["images"]] == ["mine"]
 

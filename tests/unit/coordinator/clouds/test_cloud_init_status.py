@@ -1,13 +1,15 @@
-"""What is said of a boot from cloud-init's status.json."""
+"""What is said of a boot from the states of cloud-init that a machine told."""
 
 import json
 
 import pytest
 
-from coordinator.clouds.cloud_init_status import STAGES, status_text
+from coordinator.clouds.cloud_init_status import has_ended, last_status, status_text
+
+STAGES = ("init-local", "init", "modules-config", "modules-final")
 
 
-def _status(started=(), finished=(), errors=(), datasource=None):
+def _status(started=(), finished=(), errors=()):
     stages = {
         name: {
             "start": 1.0 if name in started else None,
@@ -16,27 +18,39 @@ def _status(started=(), finished=(), errors=(), datasource=None):
         }
         for name in STAGES
     }
-    return json.dumps({"v1": {"datasource": datasource, "stage": None, **stages}})
+    return json.dumps({"v1": {"datasource": "NoCloud", "stage": None, **stages}}, indent=1)
+
+
+def _said(status):
+    return status_text(status, "" if has_ended(status) else None, "")
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("status", "says"),
     [
-        (_status(), ["status: not run"]),
-        (_status(["init-local"]), ["status: running", "init-local"]),
-        (_status(STAGES[:3], STAGES[:2]), ["status: running", "modules-config"]),
-        (_status(STAGES, STAGES, datasource="NoCloud"), ["status: done", "NoCloud"]),
-        (
-            _status(STAGES, STAGES, ["('scripts_user', RuntimeError('1 failed'))"]),
-            ["status: error", "modules-final: ('scripts_user'"],
-        ),
+        (_status(["init-local"]), "status: running"),
+        (_status(STAGES[:3], STAGES[:2]), "status: running"),
+        (_status(STAGES[:3], STAGES[:3]), "status: running"),
+        (_status(STAGES, STAGES), "status: done"),
+        (_status(STAGES, STAGES, ["1 failed"]), "status: error"),
     ],
 )
-def test_it_is_what_cloud_init_status_would_say(text, says):
-    told = status_text(text)
-    assert all(each in told for each in says), told
+def test_a_boot_is_done_when_its_last_stage_is(status, says):
+    assert says in _said(last_status(f"\x1e{status}\n"))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"v1": null}', '{"v1": {"init": 3}}'])
-def test_what_is_no_status_is_none(text):
-    assert status_text(text) is None
+def test_the_last_state_that_was_told_whole_counts():
+    told = f"\x1e{_status(STAGES[:1])}\x1e{_status(STAGES, STAGES)}\x1e{_status(STAGES)[:40]}"
+    assert "status: done" in _said(last_status(told))
+    # the console's and the port's ends are read: the first record may be cut as well
+    assert "status: done" in _said(last_status(told[30:]))
+
+
+@pytest.mark.parametrize("told", ["", "\x1e", "{", "[]", "null", '{"v1": null}', "no json"])
+def test_what_is_no_status_is_none(told):
+    assert last_status(told) is None
+
+
+def test_a_warning_on_the_console_is_told():
+    console = "[  71.5] cloud-init[3]: 2026-01-01 - x.py[WARNING]: user-data is not valid\n"
+    assert "user-data is not valid" in status_text(_status(STAGES, STAGES), "", console)

@@ -140,6 +140,14 @@ def test_a_template_may_set_what_is_a_machines_and_nothing_else(cloud):
     assert not cloud.list_instances("run-1")
 
 
+def test_what_can_not_be_launched_is_known_beforehand(cloud):
+    assert not cloud.problems_of({})
+    [image] = cloud.problems_of({"image": "nowhere"})
+    assert "epu image build nowhere" in image
+    [memory] = cloud.problems_of({"memory": "0"})
+    assert "whole number" in memory
+
+
 def test_every_wrong_setting_is_named_at_once(tmp_path):
     wrong = {"acel": "kvm", "accel": "vkm", "memory": "1G", "cpus": "0", "image": "a,b"}
     with pytest.raises(ConfigProblem) as caught:

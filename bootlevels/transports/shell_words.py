@@ -12,7 +12,7 @@ from dataclasses import dataclass
 #: owners are taken over, also not by root.
 PUT = 'umask 077; rm -rf -- "$1" && mkdir -p -- "$1" && cd -- "$1" && exec tar -xof -'
 #: ``directory``: the same, beside what lies there already.
-PUT_BESIDE = 'umask 077; mkdir -p -- "$1" && cd -- "$1" && exec tar --unlink-first -xof -'
+PUT_BESIDE = 'umask 077; mkdir -p -- "$1" && cd -- "$1" && exec tar -xof -'
 #: ``directory word…``: become the program. EPU_PLACE is where one arrives on the machine.
 RUN = """\
 EPU_PLACE="$PWD"; cd -- "$1" || exit 126

@@ -10,7 +10,7 @@ says that the driver is ready. Each further line is a call with an id; its answe
 same id and comes when it is done, not in order. Each method has threads of its own, so
 launches that hang don't keep terminations waiting: a driver must stand calls at the same
 time. At the end of the stream (the provisioner ended, however) calls that run are
-finished, those that wait are dropped, and the process ends.
+finished, as far as ``FINISHING`` allows, those that wait are dropped, and the process ends.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
@@ -41,16 +42,25 @@ THREADS = {
     "boot_status": 2,
 }
 
+#: For so long are running calls finished after the stream's end, s: longer than anybody
+#: waits for one (``cloud_process.DEADLINES``), and not for ever, since a call may hang.
+FINISHING = 150.0
+
 _Call = Mapping[str, Any]
 
 
 class DriverHost:
     """Answers the calls that come over ``connection`` until its end."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, finishing: float = FINISHING) -> None:
         self._connection = connection
+        self._finishing = finishing
         self._sending = threading.Lock()
         self._ending = threading.Event()
+
+    def is_ending(self) -> bool:
+        """Whether the stream has ended: nothing new is begun."""
+        return self._ending.is_set()
 
     def serve(self) -> None:
         """Load the driver that the first line names, then answer calls."""
@@ -80,8 +90,9 @@ class DriverHost:
         for method, number in THREADS.items():
             for _ in range(number):
                 queues[method].put(None)
+        last = time.monotonic() + self._finishing
         for thread in threads:
-            thread.join()
+            thread.join(max(0.0, last - time.monotonic()))
 
     def _work(self, driver: CloudDriver, queue: SimpleQueue[_Call | None]) -> None:
         while (call := queue.get()) is not None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.wire import to_wire
 from coordinator.clouds.base import CloudInstance, MachineState
+from coordinator.clouds.host import DriverHost
 from coordinator.errors import (
     ConfigProblem,
     CredentialsRejected,
@@ -268,7 +271,7 @@ def test_a_driver_that_exits_by_itself_is_retried_later(make_cloud):
 
 
 def test_a_driver_that_is_stopped_is_replaced_after_the_deadline(make_cloud):
-    cloud = make_cloud({"list_instances": 0.5, "launch": 0.5})
+    cloud = make_cloud({"list_instances": 10, "launch": 0.5})
     first = cloud.pid
     os.kill(first, signal.SIGSTOP)
     with pytest.raises(RetryLater):
@@ -310,9 +313,13 @@ def provisioner(place):
         stdout=subprocess.PIPE,
         text=True,
     )
-    yield process, int(process.stdout.readline())
+    host = int(process.stdout.readline())
+    yield process, host
     process.kill()
     process.wait()
+    for number in range(5):  # else the host waits for its calls
+        (place / f"wait-{number}.go").touch()
+    eventually(lambda: not is_running(host))
 
 
 def test_a_host_ends_with_its_provisioner_and_finishes_the_running_calls(provisioner, place):
@@ -325,7 +332,52 @@ def test_a_host_ends_with_its_provisioner_and_finishes_the_running_calls(provisi
     for number in range(5):
         (place / f"wait-{number}.go").touch()
     eventually(lambda: not is_running(host))
-    # The fifth call, which nobody had begun, is dropped: the caller repeats it.
+    assert {file.stem for file in place.glob("*.done")} >= begun
+
+
+@pytest.fixture
+def host_here(place, monkeypatch):
+    """``host_here(finishing, "wait-0", …)``: a host in this process with these calls sent."""
+    monkeypatch.syspath_prepend(str(place))
+    ours, theirs = socket.socketpair()
+
+    def build(finishing, *launches):
+        host = DriverHost(theirs, finishing=finishing)
+        hosting = threading.Thread(target=host.serve, daemon=True)
+        hosting.start()
+        settings = {"driver": "scripted_driver:Scripted"}
+        lines = [{"name": "far", "settings": settings, "state_dir": str(place)}]
+        for number, name in enumerate(launches, start=1):
+            request = to_wire(make_request(name))
+            lines.append({"id": number, "method": "launch", "arguments": {"request": request}})
+        ours.sendall(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+        return host, hosting, ours
+
+    yield build
+    for file in place.glob("*.begun"):
+        file.with_suffix(".go").touch()
+    ours.close()
+    theirs.close()
+
+
+def test_a_host_does_not_wait_for_ever_for_a_call_that_hangs(host_here, place):
+    _, hosting, ours = host_here(0.1, "wait-never")
+    eventually(lambda: (place / "wait-never.begun").exists())
+    ours.close()
+    eventually(lambda: not hosting.is_alive())
+    assert not (place / "wait-never.done").exists()
+
+
+def test_calls_that_nobody_began_are_dropped_at_the_streams_end(host_here, place):
+    names = [f"wait-{number}" for number in range(6)]
+    host, hosting, ours = host_here(60.0, *names)
+    eventually(lambda: len(list(place.glob("*.begun"))) == 4)
+    begun = {file.stem for file in place.glob("*.begun")}
+    ours.close()
+    eventually(host.is_ending)
+    for name in names:
+        (place / f"{name}.go").touch()
+    eventually(lambda: not hosting.is_alive())
     assert {file.stem for file in place.glob("*.done")} == begun
 
 

@@ -102,7 +102,9 @@ class Machines:
         found = [m for m in self.ledger.machines(service) if m.life is not MachineLife.GONE]
         return found[-1] if found else None
 
-    def request(self, wanted: WantedMachine, patience: Patience) -> MachineRecord:
+    def request(
+        self, wanted: WantedMachine, patience: Patience, tell: Tell = lambda text: None
+    ) -> MachineRecord:
         """Have the cloud asked for the machine, unless there is one; returns before it runs.
 
         What stopped being a machine is ended first. Raises MachineTrouble.
@@ -122,7 +124,7 @@ class Machines:
                 launch_id=launch_id, service=wanted.service, cloud=wanted.cloud, intended_at=now
             )
         if machine.life is MachineLife.INTENDED:
-            self._launch(wanted, machine, patience)
+            self._launch(wanted, machine, patience, tell)
         return machine
 
     def ensure(self, wanted: WantedMachine, patience: Patience, tell: Tell) -> MachineRecord:
@@ -131,7 +133,7 @@ class Machines:
         Raises MachineTrouble.
         """
         had = self.current(wanted.service)
-        machine = self.request(wanted, patience)
+        machine = self.request(wanted, patience, tell)
         patience.hurry()
         try:
             return self._running(machine, patience, tell)
@@ -142,7 +144,7 @@ class Machines:
             if had is None or had.launch_id != machine.launch_id:
                 raise
             tell(f"{trouble}; launching another")
-        return self._running(self.request(wanted, patience), patience, tell)
+        return self._running(self.request(wanted, patience, tell), patience, tell)
 
     def look(self, machine: MachineRecord) -> str:
         """Ask the cloud once: empty when the machine runs, else what is the matter.
@@ -183,7 +185,9 @@ class Machines:
 
     # ---------------------------------------------------------------- parts
 
-    def _launch(self, wanted: WantedMachine, machine: MachineRecord, patience: Patience) -> None:
+    def _launch(
+        self, wanted: WantedMachine, machine: MachineRecord, patience: Patience, tell: Tell
+    ) -> None:
         request = LaunchRequest(
             launch_id=machine.launch_id,
             run=self.run,
@@ -194,15 +198,18 @@ class Machines:
             else wanted.user_data,
             settings=wanted.settings,
         )
-        what = f"cloud '{wanted.cloud}' launches nothing"
+        what, said = f"cloud '{wanted.cloud}' launches nothing", ""
         while True:
             try:
                 self.clouds.driver(wanted.cloud).launch(request)
                 return
-            except InsufficientCapacity as problem:
-                patience.pause(f"{what}: {problem}", _FULL_PAUSE)
-            except RetryLater as problem:
-                patience.pause(f"{what}: {problem}")
+            except (InsufficientCapacity, RetryLater) as problem:
+                why = f"{what}: {problem}"
+                if why != said:
+                    tell(why)
+                    said = why
+                full = isinstance(problem, InsufficientCapacity)
+                patience.pause(why, _FULL_PAUSE if full else 0.0)
             except EpuError as problem:
                 raise MachineTrouble(f"{what}: {problem}") from None
 

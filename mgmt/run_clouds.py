@@ -32,9 +32,11 @@ def list_run(clouds: Mapping[str, Mapping[str, str]], run: str, state_dir: Path)
     """
     machines: list[Machine] = []
     problems: dict[str, str] = {}
+    window = 0.0
     for name, settings in clouds.items():
         try:
             driver = open_driver(name, settings, state_dir)
+            window = max(window, float(driver.consistency_window))
             listed = driver.list_instances(run)
         except EpuError as problem:
             problems[name] = str(problem) or type(problem).__name__
@@ -53,7 +55,7 @@ def list_run(clouds: Mapping[str, Mapping[str, str]], run: str, state_dir: Path)
             for found in listed
             if found.state is not MachineState.GONE
         ]
-    return Listing(machines=tuple(machines), problems=problems)
+    return Listing(machines=tuple(machines), problems=problems, window=window)
 
 
 def end_machines(

@@ -38,6 +38,9 @@ from mgmt.teardown_record import (
 #: supervisor restarts it, and a command must speak within ten.
 PROVISIONER_GRACE = 5.0
 POLL = 0.5
+#: Between two looks while no machine is listed and listings may lag, and between two
+#: requests to end those that are listed, s.
+LAGGING_POLL = 5.0
 
 _NO_ANSWER = (CallFailed, EpuError)
 
@@ -202,13 +205,7 @@ class Teardown:
         lost) nobody else will: the clouds are told themselves.
         """
         with self._step(Step.CONFIRM_WORKERS) as detail:
-            listing = self.list_clouds()
-            if listing.machines and not self.base.services() and self.end_machines is not None:
-                self.say(f"nobody is left to end them: ending {len(listing.machines)} machines")
-                self.end_machines(listing)
-                while listing.machines and self.clock.monotonic() < deadline:
-                    self.clock.sleep(POLL)
-                    listing = self.list_clouds()
+            listing = self._listing_that_proves(deadline)
             if not listing.proves_none:
                 standing = (
                     "; the base system was left standing ('epu repair' starts a dead coordinator)"
@@ -219,6 +216,41 @@ class Teardown:
                     f"the provisioner can't be asked to end the workers, and {listing}{standing}"
                 )
             detail.append(str(listing))
+
+    def _listing_that_proves(self, deadline: float) -> Listing:
+        """The last listing: none of the run's machines for as long as listings may lag, or
+        what stands against that. Nobody remembers here when a machine was last asked for.
+        """
+        clear_since: float | None = None
+        tell_again, said = 0.0, ""
+        while True:
+            asked = self.clock.monotonic()
+            listing = self.list_clouds()
+            if listing.problems:
+                return listing
+            if listing.machines:
+                clear_since = None
+                if self.base.services() or self.end_machines is None:
+                    return listing
+                say = f"nobody is left to end them: ending {len(listing.machines)} machines"
+                pause = POLL
+                if say != said or asked >= tell_again:
+                    self.end_machines(listing)
+                    tell_again = asked + LAGGING_POLL
+            else:
+                clear_since = asked if clear_since is None else clear_since
+                left = clear_since + listing.window - self.clock.monotonic()
+                if left <= 0:
+                    return listing
+                say = f"none is listed; a listing may lag {listing.window:g} s, so looking again"
+                pause = min(left, LAGGING_POLL)
+            if say != said:
+                self.say(say)
+                said = say
+            if self.clock.monotonic() >= deadline:
+                problem = {"of the workers": f"no time is left for that: {say}"}
+                return listing if listing.machines else Listing(problems=problem)
+            self.clock.sleep(pause)
 
     def _progress(self, call: Call) -> tuple[bool, str, tuple[str, ...]]:
         """Whether the provisioner has confirmed the end of all workers, and in words; the

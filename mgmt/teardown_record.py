@@ -53,10 +53,14 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """What all clouds of the run list, and the clouds that could not be asked."""
+    """What all clouds of the run list, and the clouds that could not be asked.
+
+    ``window``: for how long, s, a listing may not show a machine that is there.
+    """
 
     machines: tuple[Machine, ...] = ()
     problems: dict[str, str] = field(default_factory=dict)
+    window: float = 0.0
 
     @property
     def proves_none(self) -> bool:

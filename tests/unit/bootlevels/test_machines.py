@@ -68,6 +68,13 @@ def test_a_machine_is_on_record_before_the_cloud_is_asked(world: World) -> None:
     )
 
 
+def test_why_a_cloud_launches_nothing_is_told_while_it_is_waited_for(world: World) -> None:
+    world.cloud.fail_next("launch", RetryLater("the endpoint does not answer"))
+    told: list[str] = []
+    world.machines().ensure(WEB, patience(), told.append)
+    assert told[0] == "cloud 'here' launches nothing: the endpoint does not answer"
+
+
 def test_again_is_the_same_machine(world: World) -> None:
     first = world.ensure()
     assert world.ensure().cloud_id == first.cloud_id

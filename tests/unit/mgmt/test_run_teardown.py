@@ -23,6 +23,8 @@ from types import SimpleNamespace
 class Cloud:
     """Lists what its setting says, or fails in the way it says."""
 
+    consistency_window = 0.0
+
     def __init__(self, settings):
         self.settings = settings
 

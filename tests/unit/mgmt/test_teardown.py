@@ -40,6 +40,8 @@ class World:
         self.forgets: set[str] = set()
         self.fails_at = ""
         self.adopted: list[str] = []
+        self.window = 0.0
+        self.hidden_until = 0.0
 
     # the coordinator
     def call(self, service: str, method: str, *args: Any, timeout: float) -> Any:
@@ -89,8 +91,9 @@ class World:
         machines = tuple(
             Machine(cloud="here", cloud_id=f"m-{name}", pool="p", node_id=name)
             for name in self.machines
+            if self.time >= self.hidden_until
         )
-        return Listing(machines=machines)
+        return Listing(machines=machines, window=self.window)
 
     def sleep(self, seconds: float) -> None:
         self.time += seconds
@@ -403,6 +406,25 @@ def test_workers_left_running_over_an_ended_base_are_ended_by_the_clouds(tmp_pat
     receipt = world.teardown().perform(Wishes())
     assert not world.machines and world.name_is_free and world.ended_by_clouds == 3
     assert receipt.document()["clean"]
+
+
+def test_a_listing_that_lags_proves_nothing_before_its_window_is_over(tmp_path: Path) -> None:
+    """The provisioner is lost, and had launched something just before."""
+    world = World(tmp_path, workers=2)
+    world.base_services, world.coordinator_answers = [], False
+    world.window, world.hidden_until = 60.0, world.time + 40
+    receipt = world.teardown().perform(Wishes())
+    assert not world.machines and world.ended_by_clouds == 2
+    assert world.time >= world.hidden_until + world.window
+    assert receipt.document()["clean"]
+
+
+def test_no_time_for_a_listing_that_lags_leaves_the_base_standing(tmp_path: Path) -> None:
+    world = World(tmp_path, workers=0)
+    world.coordinator_answers, world.window = False, 60.0
+    with pytest.raises(WorkersRemain, match="may lag 60 s"):
+        world.teardown().perform(Wishes(timeout=30))
+    assert world.services()
 
 
 def test_workers_below_a_standing_base_are_its_provisioners_business(tmp_path: Path) -> None:

@@ -293,23 +293,28 @@ class Records:
 
 
 def _select_records(connection: Connection, condition: ColumnElement[bool]) -> Iterator[Record]:
+    # The JSON of variables, outputs and the whole role is decoded for nobody here.
     wanted = (
-        select(instances, launches.c.called_at)
+        select(
+            *(instances.c[name] for name in _RECORD_COLUMNS),
+            instances.c.index_in_launch.label("index"),
+            launches.c.called_at,
+            instances.c.role["heartbeat_interval"].as_float().label("heartbeat_interval"),
+            instances.c.role["drain_timeout"].as_float().label("drain_timeout"),
+        )
+        .select_from(instances)
         .outerjoin(launches, launches.c.launch_id == instances.c.launch_id)
         .where(condition)
         .order_by(instances.c.wanted_at, instances.c.node_id)
     )
     for row in connection.execute(wanted).mappings():
-        role: Mapping[str, Any] = row["role"] or {}
-        yield Record(
-            **{name: row[name] for name in _RECORD_COLUMNS - {"state", "addresses"}},
-            index=row["index_in_launch"],
-            state=InstanceState(row["state"]),
-            addresses=tuple(row["addresses"]),
-            called_at=row["called_at"],
-            heartbeat_interval=role.get("heartbeat_interval", 10.0),
-            drain_timeout=role.get("drain_timeout", 300.0),
-        )
+        values = dict(row)
+        values["state"] = InstanceState(values["state"])
+        values["addresses"] = tuple(values["addresses"])
+        for name in ("heartbeat_interval", "drain_timeout"):
+            if values[name] is None:  # a role of before there was such a key
+                del values[name]
+        yield Record(**values)
 
 
 def _named(connection: Connection, node_ids: Iterable[str]) -> dict[str, Record]:
@@ -330,6 +335,8 @@ def _write_changes(
     known = _named(connection, node_ids)
     applied: list[Applied] = []
     touched: set[str] = set()
+    updates: list[tuple[str, Mapping[str, Any]]] = []
+    history: list[Mapping[str, Any]] = []
     for change in changes:
         record = known.get(change.node_id)
         if record is None or record.state is not change.expected:
@@ -338,18 +345,20 @@ def _write_changes(
         if change.to is not None:
             transition(record.state, change.to)
             values |= {"state": change.to.value, "reason": change.reason, "actor": actor}
-            rows.add_transition(
-                connection, change.node_id, change.expected, change.to, now, actor, change.reason
+            history.append(
+                rows.transition_row(
+                    change.node_id, change.expected, change.to, now, actor, change.reason
+                )
             )
         if not _VISIBLE.isdisjoint(values):
             values["changed_in"] = versions[record.pool] + 1
             touched.add(record.pool)
-        connection.execute(
-            update(instances).where(instances.c.node_id == change.node_id).values(values)
-        )
+        updates.append((change.node_id, values))
         known[change.node_id] = after(record, change)
         if change.to is not None:
             applied.append(Applied(record=known[change.node_id], before=record.state))
+    rows.update_instances(connection, updates)
+    rows.add_transitions(connection, history)
     for pool in touched:
         rows.set_pool(connection, pool, version=versions[pool] + 1)
     return applied
@@ -364,15 +373,20 @@ def _write_new(
     for pool in sorted({instance.pool for instance in new}):
         version = lock_pool(connection, pool)[0] + 1
         rows.set_pool(connection, pool, version=version)
-        for instance in (made for made in new if made.pool == pool):
+        made, history = [], []
+        for instance in (one for one in new if one.pool == pool):
             row = {field.name: getattr(instance, field.name) for field in fields(instance)}
             row |= {"index_in_launch": row.pop("index"), "role": to_wire(instance.role)}
             row |= {"state": instance.state.value, "wanted_at": now, "state_since": now}
-            connection.execute(insert(instances).values(changed_in=version, actor=actor, **row))
-            rows.add_transition(
-                connection, instance.node_id, None, instance.state, now, actor, instance.reason
+            made.append({**row, "changed_in": version, "actor": actor})
+            history.append(
+                rows.transition_row(
+                    instance.node_id, None, instance.state, now, actor, instance.reason
+                )
             )
             applied.append(Applied(record=_fresh(instance, now), before=None))
+        rows.add_instances(connection, made)
+        rows.add_transitions(connection, history)
     return applied
 
 

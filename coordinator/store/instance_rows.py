@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, insert, select, update
 
 from agent.messages import FINAL_STATES, InstanceState, InstanceView
 from coordinator.errors import NotFound
@@ -67,26 +67,60 @@ def pools_of(connection: Connection, node_ids: Sequence[str]) -> set[str]:
     return found
 
 
-def add_transition(
-    connection: Connection,
-    node_id: str,
-    before: InstanceState | None,
-    to: InstanceState,
-    at: float,
-    actor: str,
-    why: str,
+def transition_row(
+    node_id: str, before: InstanceState | None, to: InstanceState, at: float, actor: str, why: str
+) -> dict[str, Any]:
+    """One line of a node's history, for ``add_transitions``."""
+    return {
+        "node_id": node_id,
+        "from_state": None if before is None else before.value,
+        "to_state": to.value,
+        "at": at,
+        "actor": actor,
+        "reason": why,
+    }
+
+
+def add_transitions(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Lines of history, in this order."""
+    if rows:
+        connection.execute(insert(transitions), list(rows))
+
+
+def add_instances(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """New instances; every row has the same columns."""
+    if rows:
+        connection.execute(insert(instances), list(rows))
+
+
+def update_instances(
+    connection: Connection, changes: Iterable[tuple[str, Mapping[str, Any]]]
 ) -> None:
-    """One line of a node's history."""
-    connection.execute(
-        insert(transitions).values(
-            node_id=node_id,
-            from_state=None if before is None else before.value,
-            to_state=to.value,
-            at=at,
-            actor=actor,
-            reason=why,
-        )
-    )
+    """Set columns of instances: (node id, values), applied in this order for each node.
+
+    Changes of the same columns are one statement, which is what makes thousands cheap.
+    """
+    alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    waiting: set[str] = set()
+
+    def flush() -> None:
+        for columns, rows in alike.items():
+            connection.execute(
+                update(instances)
+                .where(instances.c.node_id == bindparam("_node"))
+                .values({name: bindparam(f"_{name}") for name in columns}),
+                rows,
+            )
+        alike.clear()
+        waiting.clear()
+
+    for node_id, values in changes:
+        if node_id in waiting:
+            flush()
+        waiting.add(node_id)
+        row = {"_node": node_id, **{f"_{name}": value for name, value in values.items()}}
+        alike.setdefault(tuple(sorted(values)), []).append(row)
+    flush()
 
 
 def view_of(row: Mapping[str, Any]) -> InstanceView:

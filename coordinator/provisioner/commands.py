@@ -56,6 +56,20 @@ class NewInstance:
     cloud_id: str | None = None
     claimed_cloud_id: str | None = None
 
+    def record(self, now: float) -> Record:
+        """The record that this becomes when it is stored at ``now``."""
+        return Record(
+            node_id=self.node_id,
+            launch_id=self.launch_id,
+            index=self.index,
+            pool=self.pool,
+            cloud=self.cloud,
+            state=self.state,
+            reason=self.reason,
+            wanted_at=now,
+            state_since=now,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:

@@ -384,24 +384,10 @@ def _write_new(
                     instance.node_id, None, instance.state, now, actor, instance.reason
                 )
             )
-            applied.append(Applied(record=_fresh(instance, now), before=None))
+            applied.append(Applied(record=instance.record(now), before=None))
         rows.add_instances(connection, made)
         rows.add_transitions(connection, history)
     return applied
-
-
-def _fresh(instance: NewInstance, now: float) -> Record:
-    return Record(
-        node_id=instance.node_id,
-        launch_id=instance.launch_id,
-        index=instance.index,
-        pool=instance.pool,
-        cloud=instance.cloud,
-        state=instance.state,
-        reason=instance.reason,
-        wanted_at=now,
-        state_since=now,
-    )
 
 
 def _switches(connection: Connection) -> Switches:

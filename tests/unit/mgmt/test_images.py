@@ -108,6 +108,7 @@ def test_cloud_init_sees_to_sshd_where_there_is_one():
     assert "ssh" not in plain["cloud_init_modules"]
     assert "ssh" in other["cloud_init_modules"]
     assert "runcmd" in plain["cloud_config_modules"]
+    assert isinstance(plain["locale"], str), "cloud-init warns of anything else"
     assert "scripts-user" in plain["cloud_final_modules"]
 
 

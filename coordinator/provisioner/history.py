@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from agent.messages import InstanceState
 from coordinator.events import EventLog
@@ -16,6 +17,7 @@ from coordinator.provisioner.lifecycle import (
     RUNNING,
     TERMINATED,
     TERMINATING,
+    Record,
 )
 from coordinator.provisioner.records import Applied
 
@@ -39,6 +41,7 @@ def announce(events: EventLog, applied: Iterable[Applied], actor: str = "") -> N
     in the table of transitions.
     """
     launched: dict[str, list[Applied]] = {}
+    told: list[tuple[str, dict[str, Any]]] = []
     for change in applied:
         record = change.record
         if record.state is REQUESTED:
@@ -49,27 +52,19 @@ def announce(events: EventLog, applied: Iterable[Applied], actor: str = "") -> N
             continue
         if change.before is DRAINING and record.state is RUNNING:
             name = "drain_cancelled"
-        extra = {"cloud": record.cloud, "launch_id": record.launch_id}
+        extra: dict[str, Any] = {"cloud": record.cloud, "launch_id": record.launch_id}
         if record.cloud_id is not None:
             extra["cloud_id"] = record.cloud_id
         if record.state is BOOT_FAILED:
             extra |= {"cause": record.boot_cause, "detail": record.boot_detail}
-        events.append(
-            name,
-            actor=actor,
-            pool=record.pool,
-            node=record.node_id,
-            reason=record.reason,
-            **extra,
-        )
+        told.append((name, _fields(record, actor, node=record.node_id, extra=extra)))
     for launch_id, changes in launched.items():
         record = changes[0].record
-        events.append(
-            "new_launch",
-            actor=actor,
-            pool=record.pool,
-            reason=record.reason,
-            cloud=record.cloud,
-            launch_id=launch_id,
-            count=len(changes),
-        )
+        extra = {"cloud": record.cloud, "launch_id": launch_id, "count": len(changes)}
+        told.append(("new_launch", _fields(record, actor, extra=extra)))
+    if told:
+        events.append_all(told)
+
+
+def _fields(record: Record, actor: str, **more: Any) -> dict[str, Any]:
+    return {"actor": actor, "pool": record.pool, "reason": record.reason, **more}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from sqlalchemy import Engine, delete, insert, select
@@ -10,13 +11,16 @@ from agent.messages import Event
 from coordinator.store.schema import events
 
 
-def append_event(store: Engine, event: Event) -> Event:
-    """Store ``event``; the same with its sequence number."""
-    row = asdict(event)
-    del row["sequence"]
+def append_events(store: Engine, new: Sequence[Event]) -> list[Event]:
+    """Store events in one transaction; the same with their sequence numbers."""
+    stored = []
     with store.begin() as connection:
-        key = connection.execute(insert(events).values(row)).inserted_primary_key
-    return replace(event, sequence=key[0] if key else 0)
+        for event in new:
+            row = asdict(event)
+            del row["sequence"]
+            key = connection.execute(insert(events).values(row)).inserted_primary_key
+            stored.append(replace(event, sequence=key[0] if key else 0))
+    return stored
 
 
 def read_events(store: Engine, source: str, since: int, limit: int) -> list[Event]:

@@ -52,6 +52,10 @@ class Management:
         return status.reconfigure(self.calls.call, pool, changes)
 
     @bus.rpc
+    def resume_pool(self, pool: str) -> Any:
+        return status.resume(self.calls.call, pool)
+
+    @bus.rpc
     def nodes(self, pool: str | None = None, every: bool = False) -> Any:
         return status.nodes(self.calls.call, pool, every)
 

@@ -124,6 +124,15 @@ def reconfigure(call: Call, name: str, changes: Mapping[str, Any]) -> dict[str, 
         raise no_such_pool(name, known) from None
 
 
+def resume(call: Call, name: str) -> dict[str, Any]:
+    """End a pool's hold and its brake's MELTDOWN; the pool after it. Raises NotFound."""
+    try:
+        return dict(ask(call, "controller", "resume", name))
+    except NotFound:
+        known = [str(each["name"]) for each in ask(call, "controller", "pools")]
+        raise no_such_pool(name, known) from None
+
+
 def add_pool(call: Call, name: str, section: Mapping[str, Any]) -> dict[str, Any]:
     """Add a pool; ``{"added": False}`` when it was there with the same section."""
     return dict(ask(call, "controller", "add_pool", name, dict(section)))

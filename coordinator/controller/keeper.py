@@ -25,7 +25,7 @@ from agent.wire import from_wire, to_wire
 from coordinator.config import CoordinatorConfig
 from coordinator.controller.cycle import CycleOutcome, run_cycle
 from coordinator.controller.kept_pool import KeptPool, load_pool
-from coordinator.controller.pool import PoolMemory, memory_to_dict
+from coordinator.controller.pool import PoolMemory, memory_to_dict, released
 from coordinator.controller.pool_state import decision_signature, worth_storing
 from coordinator.controller.pool_status import pool_status
 from coordinator.controller.records import PoolRecords
@@ -116,6 +116,20 @@ class Keeper:
         self.events.append(
             "pool_reconfigured", pool=name, reason=", ".join(sorted(changes)), changes=dict(changes)
         )
+
+    def resume(self, name: str) -> None:
+        """End the pool's hold and its brake's MELTDOWN: nobody counts as unhealthy before now.
+
+        Who still is unhealthy is judged so again in the next cycle.
+        """
+        pool = self._found(name)
+        if pool.spec.rules.hold is not None:
+            self.reconfigure(name, {"hold": None})
+        memory = released(pool.memory)
+        if memory != pool.memory:
+            self._records.store_cycle(name, memory_to_dict(memory), None, None, self._clock())
+            pool.memory = memory
+            self.events.append("brake", pool=name, reason="released by an operator", level="NORMAL")
 
     def freeze(self, reason: str) -> None:
         """No commands for any pool until ``unfreeze``, whoever is restarted meanwhile."""

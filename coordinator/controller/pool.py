@@ -8,7 +8,7 @@ All of it goes to and comes from plain JSON values; an empty memory is a good me
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -83,6 +83,11 @@ class PoolMemory:
     state: PoolState = PoolState.PENDING
     said: dict[str, str] = field(default_factory=dict)
     clouds: dict[str, CloudNote] = field(default_factory=dict)
+
+
+def released(memory: PoolMemory) -> PoolMemory:
+    """``memory`` with a brake that begins anew: an operator says that the view is right."""
+    return replace(memory, unhealthy={}, brake=BrakeLevel.NORMAL, meltdown_since=None, braked=())
 
 
 def memory_to_dict(memory: PoolMemory) -> dict[str, Any]:

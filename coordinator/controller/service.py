@@ -65,6 +65,11 @@ class Controller:
         return self.part.explain(name, at)
 
     @bus.rpc
+    def resume(self, name: str) -> Any:
+        self.part.resume(name)
+        return self.part.pool(name)
+
+    @bus.rpc
     def freeze(self, reason: str) -> None:
         self.part.freeze(reason)
 

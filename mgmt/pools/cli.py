@@ -12,6 +12,7 @@ import click
 from mgmt.exit_codes import GaveUpWaiting
 from mgmt.invocation.cli import ANSWER_WITHIN, Commands, Invocation, pass_invocation, system_options
 from mgmt.output import Table, age_text, text_of, yes_no
+from mgmt.pool_rules.cli import commands as rules
 
 _POOL = click.argument("pool_name", metavar="POOL")
 _STATES = ("STABLE", "PENDING", "HELD", "FAILED")
@@ -321,4 +322,6 @@ def _machines(pool: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield "machine", f"on {where}: {said}" if where else said
 
 
+for rule in rules:
+    pool_group.add_command(rule)
 commands = (pools_command, pool_group, hold_command, resume_command, explain, wait)

@@ -216,6 +216,36 @@ def test_a_frozen_controller_replaces_nobody_and_an_unfrozen_one_catches_up(worl
     assert len(world.alive()) == 2
 
 
+def test_a_pool_on_hold_replaces_nobody_until_it_is_resumed(world: World) -> None:
+    world.live_until(world.stable)
+    world.keeper.reconfigure(POOL, {"hold": {"suspend": ["replace"], "reason": "audit"}})
+    world.kill(world.alive()[0])
+    world.live(60)
+    world.keeper = world.new_keeper()
+    world.live(60)
+    assert len(world.alive()) == 1
+    assert "replace is suspended" in world.status()["reason"]
+    world.keeper.resume(POOL)
+    world.live_until(world.stable)
+    assert len(world.alive()) == 2
+    with pytest.raises(NotFound):
+        world.keeper.resume("nobody")
+
+
+def test_resuming_ends_a_meltdown_and_heals_at_once(world: World) -> None:
+    world.keeper.reconfigure(POOL, {"engine.preserve_n": 6})
+    world.live_until(world.stable)
+    world.silent.update(world.alive())
+    world.live_until(lambda: world.status()["brake"] == "MELTDOWN", 60)
+    silent, made = set(world.alive()), world.made()
+    world.live(20)
+    assert world.made() == made
+    world.silent.clear()
+    world.silent.update(sorted(silent)[:1])
+    world.keeper.resume(POOL)
+    world.live_until(lambda: world.made() > made, 60)
+
+
 def test_the_reasoning_of_a_cycle_is_kept_for_later(world: World) -> None:
     world.live(1)
     first = world.now

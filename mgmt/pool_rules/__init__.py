@@ -1,0 +1,1 @@
+"""What a person decides over an engine's head, for a while: hold, resume, override."""

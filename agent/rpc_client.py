@@ -10,6 +10,7 @@ with a uuid4 as key.
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import threading
 import time
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 DEFAULT_TIMEOUT = 10.0
 #: A pool keeps a connection that nobody uses for so many seconds.
 IDLE_FOR = 60.0
+#: A broker has so many seconds to say goodbye; one that hangs never does.
+CLOSE_WITHIN = 1.0
 
 _CONNECTION_ERRORS = (OSError, amqp.exceptions.AMQPError, KombuError)
 
@@ -64,13 +67,22 @@ class RemoteError(CallFailed):
 class RpcClient:
     """One connection and one exclusive reply queue; not safe for several threads.
 
-    The connection is made at the first call and again after it was lost. ``amqp_url``
-    never appears in an error but masked.
+    The connection is made at the first call and again after it was lost; a broker that has
+    not let us in after ``connect_within`` seconds (default: the call's own) is given up, so
+    that the time for an answer may be longer. ``amqp_url`` never appears in an error but
+    masked.
     """
 
-    def __init__(self, amqp_url: str, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+    def __init__(
+        self,
+        amqp_url: str,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        connect_within: float | None = None,
+    ) -> None:
         self._url = amqp_url
         self._timeout = timeout
+        self._connect_within = math.inf if connect_within is None else connect_within
         self._connection: Connection | None = None
         self._producer: Any = None
         self._reply_key = ""
@@ -88,6 +100,8 @@ class RpcClient:
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(Exception):
+                if connection.connected:  # else kombu would connect anew to give us its socket
+                    connection.connection.transport.sock.settimeout(CLOSE_WITHIN)
                 connection.close()
         self._replies.clear()
 
@@ -126,16 +140,19 @@ class RpcClient:
         if self._connection is not None and self._still_open():
             return
         self.close()
+        by = min(deadline, time.monotonic() + self._connect_within)
         connection = Connection(
             self._url,
-            connect_timeout=_remaining(deadline),
+            connect_timeout=_remaining(by),
             transport_options={"confirm_publish": True},
         )
         self._connection = connection
-        connect_once(connection, _remaining(deadline))
+        connect_once(connection, _remaining(by))
         # Without this a peer that falls silent in mid-handshake of a channel hangs us.
-        connection.connection.transport.sock.settimeout(max(self._timeout, 1.0))
+        sock = connection.connection.transport.sock
+        sock.settimeout(_remaining(by))
         self._open(connection.channel())
+        sock.settimeout(max(self._timeout, 1.0))
 
     def _still_open(self) -> bool:
         """Whether an idle connection still stands, as far as we were told.

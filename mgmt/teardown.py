@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from agent.messages import Event
-from agent.rpc_client import CallFailed
+from agent.rpc_client import BrokerUnreachable, CallFailed
 from coordinator.errors import EpuError
 from mgmt.answers import Call, ask
 from mgmt.broker_files import write_private
@@ -176,6 +176,7 @@ class Teardown:
 
     def _ask_for_the_end(self, call: Call, wishes: Wishes, deadline: float) -> bool:
         """Freeze the engines and ask for the end of all workers; False: nobody to ask."""
+        began = self.clock.monotonic()
         with self._step(Step.FREEZE) as detail:
             try:
                 ask(call, "controller", "freeze", wishes.reason, timeout=2.0)
@@ -183,8 +184,12 @@ class Teardown:
             except _NO_ANSWER as problem:
                 # Not needed for safety: a provisioner that is ending all rejects launches.
                 detail.append(f"the controller does not answer ({problem})")
+                if not isinstance(problem, BrokerUnreachable):
+                    began = self.clock.monotonic()  # it is not the broker that we wait for
+            else:
+                began = self.clock.monotonic()
         with self._step(Step.END_WORKERS) as detail:
-            patience = min(deadline, self.clock.monotonic() + PROVISIONER_GRACE)
+            patience = min(deadline, began + PROVISIONER_GRACE)
             while True:
                 left = max(patience - self.clock.monotonic(), 0.5)
                 try:

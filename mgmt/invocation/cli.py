@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 #: Seconds until a command that asks the coordinator has an answer or gives up. A person
 #: waits ten at most, and starting Python and closing connections are part of that.
 ANSWER_WITHIN = 8.0
+#: Of these, seconds for the broker to let us in. One that hangs takes connections and says
+#: nothing; where that much was waited for in vain, more would only be a person's time.
+CONNECT_WITHIN = 4.0
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -59,7 +62,9 @@ class Invocation:
         """A client of the run's broker, to be closed; it connects at its first call."""
         from agent.rpc_client import RpcClient
 
-        return RpcClient(self.system().amqp_url(), timeout=ANSWER_WITHIN)
+        return RpcClient(
+            self.system().amqp_url(), timeout=ANSWER_WITHIN, connect_within=CONNECT_WITHIN
+        )
 
     def warn_of_missing(self, document: dict[str, Any]) -> None:
         """Say which components did not answer, so that gaps are not taken for peace."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import pytest
 
 from agent.messages import BrokerAccess, BrokerAccount
 from agent.wire import to_wire
+from mgmt.broker import broker_status, start_broker, stop_broker
+from mgmt.broker_launch import server_script
 
 pytestmark = pytest.mark.e2e
 
@@ -165,6 +168,30 @@ def test_a_run_whose_broker_was_stopped_is_exit_5(
     assert booted.returncode == 0, booted.stderr
     expect(epu("pools", "--run", "r1"), 5, str(closed_port))
     expect(epu("nodes"), 5, str(closed_port))
+
+
+@pytest.fixture
+def hung_broker(tmp_path: Path) -> Iterator[Path]:
+    """The accounts of a broker that takes connections and says nothing: it is stopped."""
+    if server_script() is None:
+        reason = "rabbitmq-server is not installed"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    directory = tmp_path / "broker"
+    try:
+        start_broker(directory, "epu", timeout=100)
+        pid = broker_status(directory).pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        yield directory / "accounts.json"
+    finally:
+        stop_broker(directory)
+
+
+def test_a_broker_that_hangs_is_exit_5_and_said_once_by_each_command(
+    epu: Epu, hung_broker: Path
+) -> None:
+    for words in (("pools",), ("hold",), ("wait", "workers", "--timeout", "1")):
+        expect(epu(*words, "--accounts", hung_broker), 5, "can't be reached")
 
 
 # ------------------------------------------------------------------ a full disk

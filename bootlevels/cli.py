@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,7 +24,6 @@ from bootlevels.invocation.cli import (
     JSON,
     QUIET,
     RUN,
-    pairs,
     plan_choices,
     plan_path,
     progress,
@@ -34,6 +33,9 @@ from bootlevels.invocation.cli import (
     warn,
     when,
 )
+
+if TYPE_CHECKING:
+    from bootlevels.plan_choices import PlanChoices
 
 
 @click.command()
@@ -48,10 +50,7 @@ from bootlevels.invocation.cli import (
 def boot(
     plan: str,
     run_name: str,
-    given: tuple[str, ...],
-    files: tuple[Path, ...],
-    profile: str,
-    clouds: tuple[str, ...],
+    choices: PlanChoices,
     early: bool,
     output: Path | None,
     as_json: bool,
@@ -71,15 +70,14 @@ def boot(
     from bootlevels.run_report import described_outcome, described_run, write_private
 
     path = plan_path(plan)
-    chosen, drivers = pairs(given, "-g"), pairs(clouds, "--cloud")
     with said(), ended_by_signals():
         run = Run.prepare(
             path,
             name=run_name,
-            profile=profile,
-            given=chosen,
-            files=files,
-            clouds=drivers,
+            profile=choices.profile,
+            given=choices.given,
+            files=choices.files,
+            clouds=choices.remapped,
             warn=warn,
         )
         was_booted = run.is_booted

@@ -8,8 +8,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,10 +18,7 @@ from bootlevels.exits import EXIT_USAGE, end
 
 if TYPE_CHECKING:
     from bootlevels.moments import Moment
-    from bootlevels.plan_choices import PlanChoices
     from coordinator.errors import Problem
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 QUIET = click.option("-q", "--quiet", is_flag=True, help="Print problems only.")
@@ -50,30 +48,34 @@ _CHOICES = (
 )
 
 
-def plan_choices(command: F) -> F:
-    """Add the options that choose for a plan: ``given``, ``files``, ``profile``, ``clouds``."""
+def plan_choices(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that choose for a plan; the command gets them as ``choices``.
+
+    That is a PlanChoices without an environment; exit 2 when an option says nothing.
+    """
+
+    @wraps(command)
+    def chosen(
+        *args: Any,
+        given: tuple[str, ...],
+        files: tuple[Path, ...],
+        profile: str,
+        clouds: tuple[str, ...],
+        **others: Any,
+    ) -> Any:
+        from bootlevels.plan_choices import PlanChoices
+
+        choices = PlanChoices(
+            profile=profile,
+            given=pairs(given, "-g"),
+            files=files,
+            remapped=pairs(clouds, "--cloud"),
+        )
+        return command(*args, choices=choices, **others)
+
     for option in reversed(_CHOICES):
-        command = option(command)
-    return command
-
-
-def choices_of(
-    given: tuple[str, ...],
-    files: tuple[Path, ...],
-    profile: str,
-    clouds: tuple[str, ...],
-    environment: dict[str, str] | None = None,
-) -> PlanChoices:
-    """What those options say; exit 2 when they say nothing."""
-    from bootlevels.plan_choices import PlanChoices
-
-    return PlanChoices(
-        profile=profile,
-        given=pairs(given, "-g"),
-        files=files,
-        remapped=pairs(clouds, "--cloud"),
-        environment=environment,
-    )
+        chosen = option(chosen)
+    return chosen
 
 
 def pairs(given: tuple[str, ...], option: str) -> dict[str, str]:

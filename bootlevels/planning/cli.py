@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bootlevels.exits import EXIT_PROBLEM, end, problem_lines, said
-from bootlevels.invocation.cli import JSON, choices_of, plan_choices, plan_path, warn
+from bootlevels.invocation.cli import JSON, plan_choices, plan_path, warn
+
+if TYPE_CHECKING:
+    from bootlevels.plan_choices import PlanChoices
 
 
 @click.command()
@@ -20,10 +23,7 @@ from bootlevels.invocation.cli import JSON, choices_of, plan_choices, plan_path,
 @JSON
 def validate(
     plan: str,
-    given: tuple[str, ...],
-    files: tuple[Path, ...],
-    profile: str,
-    clouds: tuple[str, ...],
+    choices: PlanChoices,
     offline: bool,
     as_json: bool,
 ) -> None:
@@ -41,11 +41,10 @@ def validate(
     from coordinator.errors import ConfigProblem, Problem
 
     path = plan_path(plan)
-    choices = choices_of(given, files, profile, clouds)
     problems: list[Problem] = []
     warnings: list[Problem] = []
     with said():
-        profiles = (profile,) if profile else ("", *plan_profiles(path))
+        profiles = (choices.profile,) if choices.profile else ("", *plan_profiles(path))
         for each in profiles:
             try:
                 reading = read_launch_plan(path, replace(choices, profile=each))
@@ -78,10 +77,7 @@ def validate(
 def plan(
     plan: str,
     run_name: str,
-    given: tuple[str, ...],
-    files: tuple[Path, ...],
-    profile: str,
-    clouds: tuple[str, ...],
+    choices: PlanChoices,
     as_json: bool,
 ) -> None:
     """Show what booting PLAN would launch, with every value known by now; changes nothing.
@@ -98,7 +94,7 @@ def plan(
 
     path = plan_path(plan)
     with said():
-        reading = read_launch_plan(path, choices_of(given, files, profile, clouds))
+        reading = read_launch_plan(path, choices)
     for warning in reading.warnings:
         warn(warning)
     name = run_name or reading.plan.name

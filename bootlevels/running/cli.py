@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +13,6 @@ from bootlevels.invocation.cli import (
     JSON,
     QUIET,
     RUN,
-    choices_of,
     plan_choices,
     plan_path,
     progress,
@@ -27,6 +25,7 @@ from bootlevels.invocation.cli import (
 if TYPE_CHECKING:
     from bootlevels.api import Run
     from bootlevels.moments import Outcome
+    from bootlevels.plan_choices import PlanChoices
 
 _WORKERS = click.option(
     "--leave-workers", is_flag=True, help="Do not ask whether pools have workers."
@@ -88,10 +87,7 @@ def repair(run: str, tries: int, as_json: bool, quiet: bool) -> None:
 def reload_(
     plan: str,
     run: str,
-    given: tuple[str, ...],
-    files: tuple[Path, ...],
-    profile: str,
-    clouds: tuple[str, ...],
+    choices: PlanChoices,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
@@ -99,7 +95,8 @@ def reload_(
     """Make RUN what PLAN says now, changing only what is different.
 
     Shows what is added, changed and removed. What is removed or replaced is ended as the
-    plan says by which it was booted.
+    plan says by which it was booted. The workers of a pool that is removed end their jobs
+    first; its other changes reach a pool while its workers go on.
 
     \b
     Examples:
@@ -107,12 +104,13 @@ def reload_(
       epu reload plans/site.yaml -n site -g size=3
     """
     import os
+    from dataclasses import replace
 
     from bootlevels.api import Run
     from bootlevels.run_changes import changes_of, plan_to_reload, reload_run
 
     path = plan_path(plan)
-    choices = choices_of(given, files, profile, clouds, dict(os.environ))
+    choices = replace(choices, environment=dict(os.environ))
     with said(), ended_by_signals():
         opened = Run.open(run)
         reading, wanted = plan_to_reload(opened, path, choices)

@@ -17,8 +17,8 @@ from mgmt.broker_processes import beam_of, node_processes, send_signal
 pytestmark = pytest.mark.e2e
 
 SIZE = 4
-#: From the wish to the last node's readiness it takes about so long, seconds.
-GROWTH = 4.0
+#: How far a pool has grown when a part is killed, as ``grown`` says it.
+STAGES = [(0, 0, 0), (1, 0, 0), (1, 1, 0), *((1, 1, running) for running in range(1, SIZE))]
 #: A broker that is away for longer than any pause between two attempts to reach it.
 AWAY = 20.0
 
@@ -43,12 +43,11 @@ def test_a_pool_reaches_its_size_although_one_part_is_killed_as_it_grows(
     shaken_system: Any, figure: Figure, victim: str
 ) -> None:
     system = shaken_system
-    seed = random.randrange(1_000_000)
-    moment = random.Random(seed).uniform(0, GROWTH)
-    print(f"seed {seed}: {victim} is killed {moment:.2f} s after the wish")
+    stage = random.choice(STAGES)
+    print(f"{victim} is killed as the pool has grown to {stage}")
     with system.pool(f"grows-{victim}", 0, heartbeat_interval=1) as pool:
         pool.set_size(SIZE)
-        time.sleep(moment)
+        system.wait(lambda: grown(pool) >= stage, f"{stage} are there", pause=0.01)
         at = time.time()
         if victim == "broker":
             kill_broker(system)
@@ -84,6 +83,11 @@ def test_a_broker_that_is_away_for_ten_minutes_makes_nobody_fatal_and_replaces_n
 
 
 # ------------------------------------------------------------------ steps
+
+
+def grown(pool: Any) -> tuple[int, int, int]:
+    """Whether there are records, whether there are machines, how many run."""
+    return bool(pool.records()), bool(pool.machines()), len(pool.nodes())
 
 
 def outlast(system: Any, pool: Any, seconds: float, figure: Figure) -> None:

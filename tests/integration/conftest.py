@@ -21,6 +21,8 @@ class Gate:
         self._lock = threading.Lock()
         self._open = True
         self._ended = False
+        #: How many came while it was shut, ever.
+        self.refused = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -51,11 +53,13 @@ class Gate:
                 return
             if not self._open:
                 near.close()
+                self.refused += 1
                 continue
             try:
                 far = socket.create_connection(self._target, timeout=5)
             except OSError:
                 near.close()
+                self.refused += 1
                 continue
             far.settimeout(None)
             with self._lock:

@@ -1,8 +1,8 @@
 """Which values a service was booted with, so that a change of them is noticed. PURE.
 
-A digest stands for the values of everything a service refers to outside of itself: it is
-stored when the service is booted and compared when it is looked at again. It holds no
-value, so no secret.
+A digest stands for the values of everything a service refers to outside of itself, and for
+a pool's section as the coordinator has it: it is stored when the service is booted and
+compared when it is looked at again. It holds no value, so no secret.
 """
 
 from __future__ import annotations
@@ -66,9 +66,12 @@ def dependencies_of(plan: LaunchPlan, service: ServiceSpec) -> set[str]:
 def digest_of(service: ServiceSpec, attributes: Attributes, place: str = "") -> str:
     """The digest of what ``service`` would be booted with now.
 
-    ``place`` tells the machine it is on from another one.
+    ``place`` tells the machine it is on from another one. A pool is on none: it can be given
+    anew at any time, so what its section says is one of its values.
     """
     launch = _digest(launch_references(service), service, attributes)
+    if service.pool is not None:
+        place = json.dumps(service.pool.section, sort_keys=True, default=str)
     boot = _digest(_outside(service, _LATER), service, attributes, place)
     return f"{launch}/{boot}"
 

@@ -10,6 +10,7 @@ from agent.rpc_client import BrokerUnreachable, CallFailed, CallTimeout, RemoteE
 from agent.rpc_client import UnknownService as NobodyAnswers
 from bootlevels.checks import ACCOUNT, Look, read_accounts
 from bootlevels.plan import PoolCheck
+from coordinator.pool_spec import parse_pool
 
 #: Seconds one call may take.
 CALL_TIMEOUT = 5.0
@@ -17,6 +18,21 @@ CALL_TIMEOUT = 5.0
 FIRST_PATIENCE = 5.0
 #: … and until one that did answer before is (its broker or itself may be restarting).
 LATER_PATIENCE = 60.0
+
+#: Keys of a pool that people set while it lives and no plan takes back.
+_BY_HAND = frozenset({"override", "hold"})
+#: A pool that is to lose its last worker, without whatever keeps it from shrinking at once
+#: but a hold: that is a person's word.
+_NOBODY: Mapping[str, Any] = {
+    "min": 0,
+    "max": 0,
+    "retain_failed": 0,
+    "schedule": None,
+    "override": None,
+    "max_step_down": None,
+    "cooldown_down": None,
+    "stabilization_window": None,
+}
 
 _UNREACHABLE = (BrokerUnreachable, CallTimeout, NobodyAnswers)
 
@@ -79,23 +95,30 @@ class PoolGateway:
         answer = self._call("controller", "add_pool", name, dict(section))
         return bool(answer.get("added")) if isinstance(answer, Mapping) else False
 
+    def check_pool(self, name: str, section: Mapping[str, Any]) -> None:
+        """Raise CoordinatorProblem when the pool would be refused; changes nothing."""
+        self._call("controller", "check_pool", name, dict(section))
+
     def change_pool(self, name: str, section: Mapping[str, Any]) -> None:
-        """Make a pool that is kept already as ``section`` says."""
+        """Make a pool that is kept already as ``section`` says.
+
+        What people ordered for a while, by hand, stays.
+        """
         kept = self._call("controller", "pool", name).get("section") or {}
         changes = {key: value for key, value in section.items() if kept.get(key) != value}
-        dropped = sorted(kept.keys() - section.keys())
-        if dropped:
-            raise CoordinatorProblem(
-                f"the pool is kept with {', '.join(dropped)}, which the plan has no more: "
-                "write the value that is wanted"
-            )
+        changes |= dict.fromkeys(kept.keys() - section.keys() - _BY_HAND)
         if changes:
             self._call("controller", "reconfigure", name, changes)
 
-    def shrink_pool(self, name: str) -> None:
-        """Have all workers of the pool drained; a pool that is not kept has none."""
-        if name in self._pool_names():
-            self._call("controller", "reconfigure", name, {"min": 0, "max": 0})
+    def shrink_pool(self, name: str) -> float:
+        """Have all workers of the pool drained; a pool that is not kept has none.
+
+        Returns how long they may take for their jobs, seconds.
+        """
+        if name not in self._pool_names():
+            return 0.0
+        section = self._call("controller", "reconfigure", name, dict(_NOBODY))["section"]
+        return parse_pool(name, section).role.drain_timeout
 
     def remove_pool(self, name: str) -> None:
         """Take the pool back; whoever works in it stays. Again is harmless."""
@@ -103,15 +126,24 @@ class PoolGateway:
             self._call("controller", "remove_pool", name)
 
     def look_gone(self, name: str) -> Look:
-        """Whether the pool called ``name`` has no node left."""
+        """Whether the pool called ``name`` has no node left, and none is on its way."""
         try:
+            # In this order: a launch that was ordered and is not answered has no node yet.
+            ordered = name in self._call("controller", "status")["pending_batches"]
             left = [n for n in self._call("provisioner", "live_nodes") if n["pool"] == name]
+            held = self._held(name) if left else ""
         except CoordinatorProblem as problem:
             patience = LATER_PATIENCE if problem.unreachable else FIRST_PATIENCE
             return Look(
                 ok=False, detail=str(problem), patience=patience, unreachable=problem.unreachable
             )
-        return Look(ok=not left, detail=f"{len(left)} nodes left")
+        return Look(ok=not left and not ordered, detail=f"{len(left)} nodes left{held}")
+
+    def _held(self, name: str) -> str:
+        for pool in self._call("controller", "pools"):
+            if pool["name"] == name and pool["state"] == "HELD":
+                return f"; HELD: {pool['reason']}"
+        return ""
 
     def _pool_names(self) -> list[str]:
         return [str(pool["name"]) for pool in self._call("controller", "pools")]

@@ -12,26 +12,24 @@ from pathlib import Path
 from threading import Event
 
 from bootlevels.api import Run, continued
-from bootlevels.attributes import Attributes
+from bootlevels.attributes import Attributes, MalformedReference, Unresolved, masked
 from bootlevels.boot_sequence import is_stopping
 from bootlevels.inputs import digest_of
+from bootlevels.machine_facts import machine_facts
 from bootlevels.moments import Outcome, Watcher
 from bootlevels.plan import LaunchPlan, ServiceKind
 from bootlevels.plan_choices import PlanChoices, PlanReading
-from bootlevels.plan_diff import Change, plan_changes, to_end
+from bootlevels.plan_diff import Change, ChangeKind, plan_changes, to_end
 from bootlevels.plan_source import read_launch_plan
 from bootlevels.run_store import RunIsTerminating, Wanted, begin_anew
+from bootlevels.service_steps import ServiceSteps, StepFailed
+from coordinator.errors import ConfigProblem, Problem
 
 
 def changes_of(run: Run, plan: LaunchPlan) -> tuple[Change, ...]:
     """What a reload of ``run`` with ``plan`` would do; changes nothing."""
     services = run.records()
-    attributes = Attributes(
-        plan=plan,
-        run={**run.built_ins, "plan_dir": plan.directory},
-        outputs={name: service.outputs for name, service in services.items()},
-        environment=dict(os.environ),
-    )
+    attributes = _values_under(run, plan)
 
     def digest(name: str) -> str:
         service = plan.service(name)
@@ -46,6 +44,48 @@ def changes_of(run: Run, plan: LaunchPlan) -> tuple[Change, ...]:
         {name: service.inputs for name, service in services.items()},
         lambda service: digest(service.name),
     )
+
+
+def _values_under(run: Run, plan: LaunchPlan) -> Attributes:
+    """What the references of ``plan`` stand for in ``run`` as it is now."""
+    return Attributes(
+        plan=plan,
+        run={**run.built_ins, "plan_dir": plan.directory},
+        outputs={name: service.outputs for name, service in run.records().items()},
+        machines=machine_facts(run.machines()),
+        environment=dict(os.environ),
+    )
+
+
+def _ask_about_pools(
+    run: Run, steps: ServiceSteps, plan: LaunchPlan, changes: tuple[Change, ...]
+) -> None:
+    """Raise ConfigProblem for pools that the coordinator would refuse, before anything ends.
+
+    Who can't be asked now (a coordinator that is to be mended, or another one by this very
+    reload) and what is not known yet is no obstacle: the boot of the pool tells.
+    """
+    touched = {change.service: change.kind for change in changes}
+    registrar = run.plan.registrar()
+    if registrar is None or touched.get(registrar.name) not in (None, ChangeKind.CHECKED):
+        return
+    attributes = _values_under(run, plan)
+    problems = []
+    for service in plan.services():
+        if service.pool is None or service.name not in touched:
+            continue
+        try:
+            section = attributes.expand_tree(service.pool.section, service)
+            steps.check_pool(service.name, section)
+        except (Unresolved, MalformedReference):
+            continue
+        except StepFailed as problem:
+            if problem.unreachable:
+                return
+            key = f"services.{service.name}.pool"
+            problems.append(Problem(key=key, what=masked(str(problem), run.secrets)))
+    if problems:
+        raise ConfigProblem(problems)
 
 
 def plan_to_reload(run: Run, path: Path, choices: PlanChoices) -> tuple[PlanReading, Wanted]:
@@ -66,12 +106,15 @@ def reload_run(
 ) -> tuple[tuple[Change, ...], Outcome]:
     """Make ``run`` what ``wanted`` says: the changes, and how it went.
 
-    Raises RunIsTerminating, Interrupted, RunIsBusy, RecordProblem.
+    What its coordinator refuses is a ConfigProblem, and nothing was changed. A pool that the
+    plan has no more is drained, and kept until its last worker is gone.
+    Raises ConfigProblem, RunIsTerminating, Interrupted, RunIsBusy, RecordProblem.
     """
     with run.writing("epu reload", watch, stop) as runner:
         if is_stopping(runner.life.record.states()):
             raise RunIsTerminating(f"run '{run.name}' is (half) terminated")
         changes = changes_of(run, wanted.plan)
+        _ask_about_pools(run, runner.life.steps, wanted.plan, changes)
         outcome = runner.remove(to_end(changes))
         if not outcome.ok:
             return changes, outcome

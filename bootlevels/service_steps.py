@@ -6,11 +6,12 @@ StepFailed, with everything a person needs to see.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Event
+from typing import Any
 
 from bootlevels.attributes import Attributes, MalformedReference, Unresolved, masked
 from bootlevels.checks import LOOK_LIMIT, Look, look_at, wait_until_ready
@@ -183,13 +184,20 @@ class ServiceSteps:
         except (KeyError, StepFailed):
             return self.places.local.end_leftover(started)
 
+    def check_pool(self, name: str, section: Mapping[str, Any]) -> None:
+        """Raise StepFailed when the coordinator would refuse the pool; changes nothing."""
+        with self._gateway() as gateway:
+            try:
+                gateway.check_pool(name, section)
+            except CoordinatorProblem as problem:
+                raise StepFailed(str(problem), unreachable=problem.unreachable) from None
+
     def remove_pool(self, service: ServiceSpec, stop: Event) -> None:
         """Have all workers of the pool drained, then take it back from the coordinator."""
         assert service.pool is not None
-        limit = service.pool.timeout
         try:
             with self._gateway() as gateway:
-                gateway.shrink_pool(service.name)
+                limit = service.pool.timeout + gateway.shrink_pool(service.name)
                 last = wait_until_ready(
                     lambda _: gateway.look_gone(service.name),
                     interval=POOL_INTERVAL,

@@ -181,8 +181,9 @@ class PoolSpec:
 def changed_section(given: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """``given`` with the dotted keys of ``changes`` set: a present key replaces its subtree.
 
-    ``{"engine.preserve_n": 3}`` changes one value, ``{"engine": {…}}`` the whole section.
-    Raises ConfigProblem when a key's parent is not a section.
+    ``{"engine.preserve_n": 3}`` changes one value, ``{"engine": {…}}`` the whole section;
+    None takes the key away, so that its default holds again. Raises ConfigProblem when a
+    key's parent is not a section.
     """
     result: dict[str, Any] = dict(given)
     for dotted, value in changes.items():
@@ -194,5 +195,8 @@ def changed_section(given: Mapping[str, Any], changes: Mapping[str, Any]) -> dic
                 raise ConfigProblem([Problem(key=dotted, what=f"'{parent}' is not a section")])
             section[parent] = dict(inner)
             section = section[parent]
-        section[last] = value
+        if value is None:
+            section.pop(last, None)
+        else:
+            section[last] = value
     return result

@@ -93,6 +93,10 @@ class Keeper:
         self.events.append("pool_added", pool=name, reason=f"engine {spec.engine_type}")
         return True
 
+    def check_pool(self, name: str, section: Mapping[str, Any]) -> None:
+        """Raise ConfigProblem for a section that ``add_pool`` would refuse; changes nothing."""
+        check_clouds(parse_pool(name, section), self._config.clouds)
+
     def remove_pool(self, name: str) -> None:
         """Stop keeping a pool; its workers stay as they are."""
         self._found(name)

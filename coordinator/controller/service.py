@@ -44,6 +44,10 @@ class Controller:
         return {"added": self.part.add_pool(name, section)}
 
     @bus.rpc
+    def check_pool(self, name: str, section: dict[str, Any]) -> None:
+        self.part.check_pool(name, section)
+
+    @bus.rpc
     def remove_pool(self, name: str) -> None:
         self.part.remove_pool(name)
 

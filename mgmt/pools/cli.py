@@ -124,7 +124,8 @@ def set_n(invocation: Invocation, pool_name: str, size: int) -> None:
 def reconfigure(invocation: Invocation, pool_name: str, changes: tuple[str, ...]) -> None:
     """Change settings of a running pool; checked first, all of it or nothing.
 
-    KEY is dotted; a VALUE is YAML. What is not named stays as it is.
+    KEY is dotted; a VALUE is YAML, null gives KEY its default again. What is not named
+    stays as it is.
 
     \b
     Examples:

@@ -101,6 +101,13 @@ def test_a_present_key_replaces_its_whole_subtree_and_absent_keys_stay() -> None
     assert section["engine"] == {"type": "n_preserving", "preserve_n": 1}, "the given one stays"
 
 
+def test_a_key_that_is_set_to_nothing_has_its_default_again() -> None:
+    section = {"engine": {"type": "n_preserving", "preserve_n": 1}, "max": 5}
+    changed = changed_section(section, {"max": None, "engine.preserve_n": None, "min": None})
+    assert changed == {"engine": {"type": "n_preserving"}}
+    assert parse_pool("sleepers", changed).max == 1000
+
+
 def test_a_key_below_a_value_that_is_no_section_is_refused() -> None:
     with pytest.raises(ConfigProblem, match="'max' is not a section"):
         changed_section({"max": 5}, {"max.more": 1})

@@ -48,6 +48,7 @@ test-vm: install ## boot real virtual machines that become workers (10 min; 25 w
 
 benchmark: install ## measure memory, CPU, reaction times; prints the figures
 	@$(BIN)/python -m benchmarks.footprint
+	@$(BIN)/python -m benchmarks.provisioner
 
 format: $(READY) ## let ruff format and fix what it can
 	@$(BIN)/ruff check --fix .

@@ -91,9 +91,11 @@ class Fleet:
         """Passes until nothing is due now."""
         for _ in range(20):
             self.now += 0.01
-            if not self.part.due():
+            due = self.part.due()
+            if not due:
                 return
-            self.part.reconcile("cloud")
+            for cloud in due:
+                self.part.reconcile(cloud)
 
     def ready(self) -> None:
         for machine in self.cloud.machines:
@@ -124,7 +126,7 @@ def measure(size: int) -> dict[str, float]:
 
         def idle_pass() -> None:
             fleet.now += 6
-            assert fleet.part.due() == ["cloud"]
+            assert "cloud" in fleet.part.due()
             fleet.part.reconcile("cloud")
 
         found["a pass, nothing new"] = timed(idle_pass, 5)

@@ -25,6 +25,7 @@ from agent.messages import (
     Heartbeat,
     LaunchInstances,
     ReadyReport,
+    TerminateInstance,
 )
 from agent.rpc_client import CallFailed, RpcClient, UnknownService
 from agent.wire import to_wire
@@ -40,6 +41,7 @@ from tests.shelf_cloud import ShelfCloud
 pytestmark = pytest.mark.integration
 
 POOL = "shelf"
+DRIVER = "tests.shelf_cloud:ShelfCloud"
 BOOT_TIME = 0.5
 SECTION = {
     "programs": {"worker": {"command": ["work"]}},
@@ -52,7 +54,13 @@ SECTION = {
 class System:
     """``step`` is a moment of the controller's and every agent's life."""
 
-    def __init__(self, access: BrokerAccess, directory: Path, **settings: str) -> None:
+    def __init__(
+        self,
+        access: BrokerAccess,
+        directory: Path,
+        more_clouds: dict[str, dict[str, str]] | None = None,
+        **settings: str,
+    ) -> None:
         accounts = directory / "accounts.json"
         accounts.touch(mode=0o600)
         accounts.write_text(json.dumps(to_wire(access)))
@@ -61,7 +69,7 @@ class System:
             run=f"run-{uuid.uuid4().hex[:6]}",
             accounts=str(accounts),
             state_dir=str(directory / "coordinator"),
-            clouds={"shelf": {"driver": "tests.shelf_cloud:ShelfCloud", **shelf}},
+            clouds={"shelf": {"driver": DRIVER, **shelf}, **(more_clouds or {})},
             listing_interval=1.0,
         )
         self.file = write_config(self.config)
@@ -166,7 +174,7 @@ class System:
 def make_system(broker: BrokerAccess, tmp_path: Path) -> Iterator[Callable[..., System]]:
     made: list[System] = []
 
-    def make(**settings: str) -> System:
+    def make(**settings: Any) -> System:
         made.append(System(broker, tmp_path, **settings))
         return made[-1]
 
@@ -240,6 +248,44 @@ def test_pr_4_two_provisioner_processes_make_one_machine_per_index(
     assert outcomes[0] == "applied"
     eventually(lambda: system.stored() == {"BOOTING": 20}, 60, what="twenty boot")
     assert system.cloud.made() == sorted(f"l-{index}" for index in range(20))
+
+
+def test_a_cloud_that_hangs_delays_no_launch_and_no_termination_of_another(
+    make_system: Callable[..., System], tmp_path: Path
+) -> None:
+    hanging = {"driver": DRIVER, "file": str(tmp_path / "hanging.db"), "slow": "100000"}
+    system = make_system(more_clouds={"hanging": hanging})
+    system.start()
+    eventually(lambda: _status(system), 60, what="the provisioner answers")
+
+    def apply(batch_id: str, **commands: Any) -> None:
+        snapshot = system.client.call("provisioner", "instances", POOL)
+        batch = CommandBatch(
+            batch_id=batch_id, pool=POOL, based_on=snapshot["version"], epoch=0, **commands
+        )
+        answer = system.client.call("provisioner", "apply", to_wire(batch), timeout=30)
+        assert answer["outcome"] == "applied"
+
+    def launch(launch_id: str, cloud: str) -> LaunchInstances:
+        return LaunchInstances(
+            command_id=f"c-{launch_id}",
+            launch_id=launch_id,
+            count=3,
+            cloud=cloud,
+            template="worker",
+            reason="wanted",
+        )
+
+    apply("one", launches=(launch("h", "hanging"),))
+    eventually(lambda: system.stored() == {"LAUNCHING": 3}, 30, what="it hangs in its launch")
+    apply("two", launches=(launch("g", "shelf"),))
+    eventually(lambda: system.stored() == {"LAUNCHING": 3, "BOOTING": 3}, 30, what="g boots")
+    ends = [TerminateInstance(command_id=f"t{i}", node_id=f"g-{i}", reason="r") for i in range(3)]
+    apply("three", terminations=tuple(ends))
+    eventually(lambda: system.stored() == {"LAUNCHING": 3, "TERMINATED": 3}, 30, what="g ends")
+    assert system.cloud.alive() == []
+    told = system.client.call("provisioner", "instances", POOL)["clouds"]
+    assert told["hanging"]["silent_for"] > 0 == told["shelf"]["silent_for"]
 
 
 def _status(system: System) -> Any:

@@ -21,17 +21,13 @@ LATER_PATIENCE = 60.0
 
 #: Keys of a pool that people set while it lives and no plan takes back.
 _BY_HAND = frozenset({"override", "hold"})
-#: A pool that is to lose its last worker, without whatever keeps it from shrinking at once
-#: but a hold: that is a person's word.
+#: A pool that is to lose its last worker: a schedule's bounds would win over its own. A hold
+#: stays, that is a person's word.
 _NOBODY: Mapping[str, Any] = {
     "min": 0,
     "max": 0,
     "retain_failed": 0,
     "schedule": None,
-    "override": None,
-    "max_step_down": None,
-    "cooldown_down": None,
-    "stabilization_window": None,
 }
 
 _UNREACHABLE = (BrokerUnreachable, CallTimeout, NobodyAnswers)

@@ -24,7 +24,7 @@ Epu = Callable[..., "subprocess.CompletedProcess[str]"]
 def keeping(system: Any) -> Iterator[Any]:
     """The system that is shared; what a failed test leaves in its pools is sent away."""
     yield system
-    nobody = {"min": 0, "max": 0, "stabilization_window": 0, "drain_timeout": 1}
+    nobody = {"min": 0, "max": 0, "schedule": None, "drain_timeout": 1}
     for pool in system.ask("controller", "pools"):
         if pool["name"].startswith("re-"):
             system.ask("controller", "reconfigure", pool["name"], nobody)
@@ -92,9 +92,10 @@ def test_a_reload_adds_changes_and_removes_pools_and_an_illegal_one_touches_noth
         found = system.ask("controller", "events", 0, 10_000)
         return sum(1 for one in found if (one["name"], one["pool"]) == (name, pool_name))
 
-    # A removal must not wait for what keeps a pool from shrinking while it lives.
-    slow = {"min": 1, "stabilization_window": 3600}
-    first = plan("first", **{"re-stays": pool(1, max=5), "re-goes": pool(1, **slow)})
+    # A removal must get through what keeps a pool from shrinking while it lives.
+    always = {"cron": "* * * * *", "duration": 120, "min": 1, "max": 2}
+    busy = {"min": 1, "schedule": [always], "stabilization_window": 3600}
+    first = plan("first", **{"re-stays": pool(1, max=5), "re-goes": pool(1, **busy)})
     result = epu("boot", first)
     assert result.returncode == 0, result.stderr
     before = sections(), workers("re-stays"), workers("re-goes")

@@ -13,6 +13,8 @@ import pytest
 
 from bootlevels.api import Run
 from bootlevels.machine_record import MachineLife
+from bootlevels.plan_choices import PlanChoices
+from bootlevels.run_changes import changes_of, plan_to_reload
 from coordinator.clouds.process import kill_machine
 
 pytestmark = pytest.mark.integration
@@ -75,6 +77,8 @@ def test_a_machine_is_launched_booted_verified_and_ended(
     assert (node / "beside").read_text() == "one\n"
     assert not list((node / "stage").iterdir())
     assert run.status().ok
+    _, wanted = plan_to_reload(run, one, PlanChoices())
+    assert changes_of(run, wanted.plan) == (), "what is known of a machine is no change"
     running = processes_of(run.directory, "web")
     assert len(running) == 1, running  # supervisord, no agent
     assert "supervisord" in running[0]

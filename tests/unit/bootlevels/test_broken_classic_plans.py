@@ -64,8 +64,8 @@ PROBLEMS: dict[str, Row] = {
     "missing deps": (two("deps: no.ini"), "two.conf:4: deps", "there is no such file: 'no.ini'"),
     "deps without their section": (two("deps: d.ini", d="[dep]\na: 1"), "d.ini", "section [deps]"),
     "missing ssh key": (
-        raw("[svc-up]\nhostname: h\nlocalsshkeypath: no.pem\n"),
-        "two.conf:3: localsshkeypath",
+        raw("[svc-up]\nhostname: h\nbootpgm: p.sh\nlocalsshkeypath: no.pem\n"),
+        "two.conf:4: localsshkeypath",
         "there is no such file: 'no.pem'",
     ),
     "zero bytes": ({"two.conf": b"[svc-up]\0\n"}, "two.conf", "it holds zero bytes"),

@@ -80,6 +80,7 @@ class System:
         self.beats = 0
         self.log = (directory / "provisioner.log").open("ab")
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.registrar = self._service("tests.integration.registrar_stub")
         store = open_store(self.config.store_path("controller"))
         self.keeper = Keeper(
             self.config,
@@ -92,8 +93,11 @@ class System:
         )
 
     def start(self) -> None:
-        words = [sys.executable, "-m", "coordinator.provisioner.service", "--config"]
-        self.processes.append(subprocess.Popen([*words, str(self.file)], stderr=self.log))
+        self.processes.append(self._service("coordinator.provisioner.service"))
+
+    def _service(self, module: str) -> subprocess.Popen[bytes]:
+        words = [sys.executable, "-m", module, "--config", str(self.file)]
+        return subprocess.Popen(words, stderr=self.log)
 
     def kill(self) -> None:
         for process in self.processes:
@@ -103,6 +107,8 @@ class System:
 
     def close(self) -> None:
         self.kill()
+        self.registrar.kill()
+        self.registrar.wait(10)
         self.client.close()
         self.log.close()
 

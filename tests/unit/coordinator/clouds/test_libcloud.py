@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from libcloud.compute.base import NodeImage
 
+from bootlevels.classic_iaas import cloud_settings
 from coordinator.clouds.base import LaunchRequest
 from coordinator.clouds.libcloud import LibcloudCloud
 from coordinator.clouds.libcloud_terms import LibcloudSettings, failure, machine_name, read_name
@@ -231,6 +232,16 @@ def test_wrong_settings_are_named(tmp_path: Path, settings: dict[str, str], key:
     with pytest.raises(ConfigProblem) as caught:
         LibcloudCloud.from_settings(settings, tmp_path)
     assert caught.value.problems[0].key == key
+
+
+def test_the_iaas_keys_of_a_classic_plan_are_understood(ec2: HardEc2, tmp_path: Path) -> None:
+    settings = cloud_settings("libcloud-ec2", ec2.url, "AKIATEST", "secret")
+    assert settings.pop("driver") == "libcloud"
+    driver = LibcloudCloud.from_settings(settings, tmp_path)
+    own = {"image": IMAGE, "type": "c5.large", "key_name": "epu", "security_groups": "default"}
+    driver.launch(make_request(settings=own))
+    [machine] = ec2.machines
+    assert machine.key == "epu"
 
 
 def test_without_the_library_the_remedy_is_named(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +13,14 @@ import pytest
 from agent.messages import BrokerAccess
 from mgmt.broker import BrokerUnavailable, start_broker, stop_broker
 from mgmt.broker_launch import server_script
+
+
+def pytest_configure() -> None:
+    """Programs under test get Ctrl-C and a hang-up as from a terminal, whoever runs the tests:
+    ``nohup`` and background jobs hand down that these are ignored.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from coordinator.clouds.process import kill_machine
 from coordinator.clouds.process_table import ProcessTable
 from mgmt.broker_launch import server_script
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 Figure = Callable[[str, float], None]
 

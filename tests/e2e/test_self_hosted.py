@@ -22,7 +22,9 @@ from mgmt.broker_launch import server_script
 from userdata_templates.render import render
 
 #: Two machines boot, a broker and a coordinator start on them: minutes on a busy machine.
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(420)]
+#: The same path through a launch plan (test_self_hosted_plan) is in every run; this one, which
+#: looks at each machine's files and repeats its bring-up, is among the long ones.
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(420)]
 
 PATIENCE = 150.0
 RUN = "self-hosted"

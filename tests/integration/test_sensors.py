@@ -66,11 +66,18 @@ def test_jobs_in_hand_are_counted_beside_those_that_wait(
 ) -> None:
     jobs.put(3)
     jobs.take()
+    wanted = {"ready": 2.0, "unacknowledged": 1.0}
     eventually(
-        lambda: jobs.readings() == {"ready": 2.0, "unacknowledged": 1.0},
-        10,
-        lambda: f"seen: {jobs.readings()}",
+        lambda: wanted.items() <= jobs.readings().items(), 10, lambda: f"seen: {jobs.readings()}"
     )
+
+
+def test_the_rate_at_which_jobs_arrive_is_seen(jobs: Jobs, eventually: Callable[..., Any]) -> None:
+    def arriving() -> bool:
+        jobs.put(2)
+        return jobs.readings().get("arrivals", 0.0) > 0
+
+    eventually(arriving, 20, lambda: f"seen: {jobs.readings()}")
 
 
 def test_a_queue_that_does_not_exist_is_no_reading_and_not_zero(broker: BrokerAccess) -> None:

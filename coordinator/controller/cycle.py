@@ -272,6 +272,7 @@ def _remembered(
         reason=decision.reason,
         engine=spec.engine_type,
         engine_memory=decision.wish.memory,
+        engine_seen=decision.wish.seen,
         condemned=memory.condemned.union(actions.condemned),
         replacements=replacements,
         zombies={**memory.zombies, **dict.fromkeys(actions.zombies, now)},

@@ -69,8 +69,10 @@ def _ask(engine: DecisionEngine, view: PoolView) -> tuple[Decision, str]:
         problem = f"{type(raised).__name__}: {raised}"[:300]
     size = view.previous.size if view.previous is not None else len(view.supply)
     memory = view.previous.memory if view.previous is not None else {}
+    seen = view.previous.seen if view.previous is not None else {}
     reason = f"hold: the engine failed: {problem}"
-    return Decision(size=size, reason=reason, held=True, stable=False, memory=memory), problem
+    held = Decision(size=size, reason=reason, held=True, stable=False, memory=memory, seen=seen)
+    return held, problem
 
 
 def _nonsense_in(wish: Any) -> str:
@@ -92,6 +94,8 @@ def _nonsense_in(wish: Any) -> str:
     memory, victims = vars(wish)["memory"], vars(wish)["victims"]
     if not isinstance(memory, dict) or not isinstance(victims, tuple | list):
         return "its memory is not a dict or its victims are not a list"
+    if not isinstance(vars(wish)["seen"], dict):
+        return "what it has seen is not a dict"
     return ""
 
 
@@ -102,5 +106,11 @@ def _tidied(wish: Decision) -> Decision:
         size=int(wish.size),
         reason=str(wish.reason),
         victims=tuple(str(victim) for victim in wish.victims),
-        memory=json.loads(json.dumps(wish.memory, allow_nan=False)) if wish.memory else {},
+        memory=_plain(wish.memory),
+        seen=_plain(wish.seen),
     )
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(values, allow_nan=False)) if values else {}
+    return plain

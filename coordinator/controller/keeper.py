@@ -216,10 +216,11 @@ class Keeper:
 
     def _store(self, pool: KeptPool, outcome: CycleOutcome, before: PoolMemory) -> None:
         """One transaction, and none when nothing changed."""
-        changed = worth_storing(before, outcome.memory)
+        # With a batch always: what the engine decided it on must outlive us with it.
+        changed = outcome.batch is not None or worth_storing(before, outcome.memory)
         signature = decision_signature(outcome)
         explained = signature != pool.signature
-        if changed or explained or outcome.batch is not None:
+        if changed or explained:
             self._records.store_cycle(
                 pool.stored.name,
                 memory_to_dict(outcome.memory) if changed else None,

@@ -43,19 +43,19 @@ class Replacement:
 class PoolMemory:
     """Everything remembered of a pool; never changed in place. Times are epoch seconds.
 
-    ``began``: when the pool had its first cycle; ``wanted``: the size after all bounds in
-    the last decision, None before the first; ``engine_memory``: what the engine (of type
-    ``engine``) gave us to keep; ``health``: notes by node id; ``unhealthy``: node id to when
-    it was last judged unhealthy, within the brake's window; ``condemned``: nodes that drain
-    because they are unhealthy, never taken back; ``replacements``: by launch id;
-    ``counted``: failed nodes that back-off has counted; ``pending``: nodes not yet running
-    in the last cycle; ``zombies``: node id to when it was terminated again; ``rogues``:
-    unknown nodes that were reported; ``braked``: when unhealthy machines were terminated;
-    ``wishes``: what scale-in looks back at (see ``bounds``); ``no_growth_until``,
-    ``no_shrinking_until``: ends of cooldowns, epoch seconds; ``ready_once``: a worker was
-    RUNNING once (for ``verify: launch_one``); ``calm``: the last cycle found everything as
-    wanted; ``said``: what was last said of a topic, so that an event comes once per change;
-    ``clouds``: what speaks against clouds of the pool.
+    ``began``: when the pool had its first cycle; ``wanted``: the size after all bounds in the
+    last decision, None before the first; ``engine_memory`` and ``engine_seen``: what the engine
+    (of type ``engine``) gave us to keep; ``health``: notes by node id; ``unhealthy``: node id
+    to when it was last judged unhealthy, within the brake's window; ``condemned``: nodes that
+    drain because they are unhealthy, never taken back; ``replacements``: by launch id;
+    ``counted``: failed nodes that back-off has counted; ``pending``: nodes not yet running in
+    the last cycle; ``zombies``: node id to when it was terminated again; ``rogues``: unknown
+    nodes that were reported; ``braked``: when unhealthy machines were terminated; ``wishes``:
+    what scale-in looks back at (see ``bounds``); ``no_growth_until``, ``no_shrinking_until``:
+    ends of cooldowns, epoch seconds; ``ready_once``: a worker was RUNNING once (for ``verify:
+    launch_one``); ``calm``: the last cycle found everything as wanted; ``said``: what was last
+    said of a topic, so that an event comes once per change; ``clouds``: what speaks against
+    clouds of the pool.
     """
 
     began: float | None = None
@@ -63,6 +63,7 @@ class PoolMemory:
     reason: str = ""
     engine: str = ""
     engine_memory: dict[str, Any] = field(default_factory=dict)
+    engine_seen: dict[str, Any] = field(default_factory=dict)
     health: dict[str, HealthNote] = field(default_factory=dict)
     unhealthy: dict[str, float] = field(default_factory=dict)
     condemned: frozenset[str] = frozenset()
@@ -98,6 +99,7 @@ def memory_to_dict(memory: PoolMemory) -> dict[str, Any]:
         "reason": memory.reason,
         "engine": memory.engine,
         "engine_memory": memory.engine_memory,
+        "engine_seen": memory.engine_seen,
         "health": {node: note.to_dict() for node, note in memory.health.items()},
         "unhealthy": dict(memory.unhealthy),
         "condemned": sorted(memory.condemned),
@@ -135,6 +137,7 @@ def memory_from_dict(data: Mapping[str, Any]) -> PoolMemory:
         reason=str(data.get("reason", "")),
         engine=str(data.get("engine", "")),
         engine_memory=dict(data.get("engine_memory", {})),
+        engine_seen=dict(data.get("engine_seen", {})),
         health={
             str(node): HealthNote.from_dict(note) for node, note in data.get("health", {}).items()
         },

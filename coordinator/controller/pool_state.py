@@ -102,10 +102,14 @@ def decision_signature(outcome: CycleOutcome) -> tuple[object, ...]:
 
 
 def worth_storing(before: PoolMemory, after: PoolMemory) -> bool:
-    """Whether ``after`` is another memory; a reason with only other figures makes none."""
+    """Whether ``after`` is another memory; a reason with only other figures makes none.
+
+    Nor does what the engine has seen: a step that commanded nothing and left the wanted size
+    as it was may be made again on the same measurement after a restart, as its first.
+    """
     if without_figures(before.reason) == without_figures(after.reason):
         before = replace(before, reason=after.reason)
-    return before != after
+    return replace(before, engine_seen=after.engine_seen) != after
 
 
 def without_figures(text: str) -> str:

@@ -221,6 +221,7 @@ def previous_decision(memory: PoolMemory, spec: PoolSpec) -> Decision | None:
         size=memory.wanted,
         reason=memory.reason,
         memory=memory.engine_memory if same else {},
+        seen=memory.engine_seen if same else {},
     )
 
 

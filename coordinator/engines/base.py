@@ -71,7 +71,10 @@ class Decision:
 
     ``stable``: the engine is content with what is there. ``held``: it refuses to decide
     (missing or stale data) and ``size`` merely repeats the supply. ``memory`` is given
-    back as ``PoolView.previous.memory`` in the next cycle; plain JSON values only.
+    back as ``PoolView.previous.memory`` in the next cycle; plain JSON values only. So is
+    ``seen``, which is for what differs in each cycle, such as which measurement a step was
+    made on: it is stored together with a change of the pool or of ``memory`` and never for
+    itself. After a restart it is that of the last change; what came after changed nothing.
     """
 
     size: int
@@ -81,6 +84,7 @@ class Decision:
     held: bool = False
     unique_ids: dict[str, dict[str, str]] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)
+    seen: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,12 +86,17 @@ class Combined:
             held=held,
             unique_ids=leading.unique_ids,
             memory={one.name: wish.memory for one, wish in wishes},
+            seen={one.name: wish.seen for one, wish in wishes},
         )
 
 
 def _ask(member: Member, view: PoolView) -> Decision:
     previous = view.previous
     if previous is not None:
-        own = previous.memory.get(member.name)
-        previous = replace(previous, memory=own if isinstance(own, dict) else {})
+        own, seen = previous.memory.get(member.name), previous.seen.get(member.name)
+        previous = replace(
+            previous,
+            memory=own if isinstance(own, dict) else {},
+            seen=seen if isinstance(seen, dict) else {},
+        )
     return member.engine.decide(replace(view, settings=member.settings, previous=previous))

@@ -7,7 +7,9 @@ work that a further worker could take; they count where the question is whether 
 *remains* (rule 3), so that the last worker is never taken from an unfinished job.
 
 One step is made per measurement: a cycle that sees the same sample again (cycles are also
-woken by hints) does not step again on it.
+woken by hints) does not step again on it. Where the step changed nothing, because minimum,
+maximum or a bound of the pool forbade it, it is said again in the same words: an idle pool
+says the same in every cycle.
 """
 
 from __future__ import annotations
@@ -81,9 +83,7 @@ class QueueLength:
         sight = look(view, settings.queue)
         emptied = emptied_in(view, sight)
         decision = self._wish(view, settings, sight, emptied)
-        memory: dict[str, Any] = dict(decision.memory)
-        if emptied:
-            memory["empty_sample"] = emptied["sample"]
+        memory: dict[str, Any] = {"empty_sample": emptied["sample"]} if emptied else {}
         return _bounded(replace(decision, memory=memory), view, settings)
 
     def _wish(
@@ -93,40 +93,38 @@ class QueueLength:
         sight: QueueSight,
         emptied: dict[str, Any],
     ) -> Decision:
-        """The wish before minimum and maximum; memory carries the sample of the last step."""
+        """The wish before minimum and maximum; ``seen`` has the sample of the last step."""
         there = len(view.supply)
         keep = kept_size(view)
-        remembered = view.previous.memory if view.previous else {}
-        stepped_on = str(remembered.get("stepped_on", ""))
-        same = {"stepped_on": stepped_on}
+        seen = dict(view.previous.seen) if view.previous else {}
         ready = sight.ready
         if ready is None:
             return Decision(
-                size=keep, reason=f"hold: {sight.problem}", held=True, stable=False, memory=same
+                size=keep, reason=f"hold: {sight.problem}", held=True, stable=False, seen=seen
             )
         waiting = f"{ready.value:g} messages ready in {settings.queue}"
         pending = len(view.pending)
         if there == 0 and ready.value > 0:
             return Decision(
-                size=max(1, keep), reason=f"{waiting} and no worker", stable=False, memory=same
+                size=max(1, keep), reason=f"{waiting} and no worker", stable=False, seen=seen
             )
         if pending:
             return Decision(
                 size=keep,
                 reason=f"{waiting}; no step while {pending} pending",
                 stable=False,
-                memory=same,
+                seen=seen,
             )
-        if ready.sample and ready.sample == stepped_on:
+        if ready.sample and ready.sample == seen.get("stepped_on") and _was_carried_out(view, seen):
             return Decision(
-                size=keep, reason=f"{waiting}; waiting for a new measurement", memory=same
+                size=keep, reason=f"{waiting}; waiting for a new measurement", seen=seen
             )
-        stepped = {"stepped_on": ready.sample}
+        stepped = {"stepped_on": ready.sample, "stepped_from": there}
         if ready.value > settings.queuelen_high_water:
             return Decision(
                 size=max(keep, there + settings.step),
                 reason=f"{waiting}, above high water {settings.queuelen_high_water}",
-                memory=stepped,
+                seen=stepped,
             )
         if ready.value < settings.queuelen_low_water:
             # Workers that were just lost are the shrinking: no replacement, nobody else goes.
@@ -135,10 +133,18 @@ class QueueLength:
             if fewer == 0 and there > 0:
                 why = why_the_last_stays(view, sight, emptied)
                 if why:
-                    return Decision(size=1, reason=f"{reason}; last stays: {why}", memory=same)
-            return Decision(size=fewer, reason=reason, memory=stepped)
+                    return Decision(size=1, reason=f"{reason}; last stays: {why}", seen=seen)
+            return Decision(size=fewer, reason=reason, seen=stepped)
         marks = f"{settings.queuelen_low_water} to {settings.queuelen_high_water}"
-        return Decision(size=keep, reason=f"{waiting}, within {marks}", memory=same)
+        return Decision(size=keep, reason=f"{waiting}, within {marks}", seen=seen)
+
+
+def _was_carried_out(view: PoolView, seen: dict[str, Any]) -> bool:
+    """Whether the last step may have changed the pool: its size, or the size it is to have."""
+    there = len(view.supply)
+    return not (
+        view.previous is not None and seen.get("stepped_from") == there == view.previous.size
+    )
 
 
 def _bounded(decision: Decision, view: PoolView, settings: QueueLengthSettings) -> Decision:

@@ -59,9 +59,9 @@ def emptied_in(view: PoolView, sight: QueueSight) -> dict[str, Any]:
     """What is known of 0/0: ``sample`` of the first such reading, ``twice`` if seen again.
 
     Both numbers must have been measured anew for the second one to count. Empty when the
-    queue is not known to be empty now.
+    queue is not known to be empty now, or nobody is there who could be the last.
     """
-    if not sight.is_empty or sight.ready is None or sight.unacknowledged is None:
+    if not view.supply or not sight.is_empty or sight.ready is None or sight.unacknowledged is None:
         return {}
     now = [sight.ready.sample, sight.unacknowledged.sample]
     first = view.previous.memory.get("empty_sample") if view.previous else None

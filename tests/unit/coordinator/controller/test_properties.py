@@ -54,6 +54,7 @@ memories = st.builds(
     reason=names,
     engine=names,
     engine_memory=st.dictionaries(names, plain, max_size=3),
+    engine_seen=st.dictionaries(names, plain, max_size=3),
     health=st.dictionaries(names, notes, max_size=3),
     unhealthy=st.dictionaries(names, times, max_size=3),
     condemned=st.frozensets(names, max_size=3),

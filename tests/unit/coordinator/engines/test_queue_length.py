@@ -109,7 +109,7 @@ def test_nothing_is_scaled_while_a_worker_is_pending(view):
 
 
 def test_work_without_a_worker_launches_one_at_once(view):
-    previous = Decision(size=0, reason="", memory={"stepped_on": "1"})
+    previous = Decision(size=0, reason="", seen={"stepped_on": "1"})
     assert decide(view, ready=1, sample="1", previous=previous).size == 1
 
 

@@ -151,3 +151,30 @@ def test_ids_are_compared_only_where_the_cloud_tells_machines_their_own(world: A
     assert world.part.node_for_enrolment("l1", 0)["cloud_id"] == world.view("l1-0").cloud_id
     world.clouds["cloud"].machine_knows_id = False
     assert world.part.node_for_enrolment("l1", 0)["cloud_id"] is None
+
+
+def test_a_draining_one_is_gone_when_its_queue_is_and_the_sensors_hear_nothing(
+    adopted: Any,
+) -> None:
+    adopted.hears(NODE)
+    adopted.apply(adopted.drain(NODE, 1000.0))
+    del adopted.agents[NODE]
+    adopted.hears(NODE, age=5.0, presence_lost_age=1.0)
+    adopted.pass_time(60)
+    assert adopted.state(NODE) is InstanceState.DRAINING, "its agent is being started again"
+    adopted.hears()
+    adopted.witness["blind"] = True
+    adopted.pass_time(60)
+    assert adopted.state(NODE) is InstanceState.DRAINING, "nobody can tell"
+    adopted.hears()
+    adopted.pass_time(5)
+    assert adopted.state(NODE) is InstanceState.TERMINATED
+    assert adopted.history(NODE)[-2:] == ["TERMINATING", "TERMINATED"]
+
+
+def test_a_draining_one_that_only_hangs_keeps_its_time(adopted: Any) -> None:
+    adopted.hears()
+    adopted.agents[NODE]["drain"] = {"node_id": NODE, "draining": True, "drained": False}
+    adopted.apply(adopted.drain(NODE, 100.0))
+    adopted.pass_time(90)
+    assert adopted.state(NODE) is InstanceState.DRAINING

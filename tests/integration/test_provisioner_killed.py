@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -36,6 +36,8 @@ from coordinator.events import EventLog
 from coordinator.sensors.history import Observations
 from coordinator.store.session import open_store
 from coordinator.testing import eventually
+from tests.hard_ec2 import Chaos, Fault, HardEc2, Lag, Machine
+from tests.hard_ec2.account import IMAGE
 from tests.shelf_cloud import ShelfCloud
 
 pytestmark = pytest.mark.integration
@@ -51,6 +53,38 @@ SECTION = {
 }
 
 
+class World(Protocol):
+    """What is really there, by node id: of each machine once."""
+
+    def alive(self) -> list[str]: ...
+
+    def ages(self) -> dict[str, float]: ...
+
+    def made(self) -> list[str]: ...
+
+
+class Ec2World:
+    """The machines of a hard-mode EC2, whose world outlives every provisioner."""
+
+    def __init__(self, ec2: HardEc2) -> None:
+        self._ec2 = ec2
+
+    def alive(self) -> list[str]:
+        return sorted(_node_of(machine) for machine in self._ec2.machines)
+
+    def ages(self) -> dict[str, float]:
+        now = time.time()
+        return {_node_of(machine): now - machine.created.at for machine in self._ec2.machines}
+
+    def made(self) -> list[str]:
+        return sorted(_node_of(machine) for machine in self._ec2.world.history)
+
+
+def _node_of(machine: Machine) -> str:
+    base = int(machine.tags.get("epu:index-base", "0"))
+    return f"{machine.tags['epu:launch']}-{base + machine.index}"
+
+
 class System:
     """``step`` is a moment of the controller's and every agent's life."""
 
@@ -59,25 +93,29 @@ class System:
         access: BrokerAccess,
         directory: Path,
         more_clouds: dict[str, dict[str, str]] | None = None,
+        driver: str = DRIVER,
+        world: World | None = None,
         **settings: str,
     ) -> None:
         accounts = directory / "accounts.json"
         accounts.touch(mode=0o600)
         accounts.write_text(json.dumps(to_wire(access)))
         shelf = {"file": str(directory / "shelf.db"), **settings}
+        given = shelf if world is None else settings
         self.config = CoordinatorConfig(
             run=f"run-{uuid.uuid4().hex[:6]}",
             accounts=str(accounts),
             state_dir=str(directory / "coordinator"),
-            clouds={"shelf": {"driver": DRIVER, **shelf}, **(more_clouds or {})},
+            clouds={"shelf": {"driver": driver, **given}, **(more_clouds or {})},
             listing_interval=1.0,
         )
         self.file = write_config(self.config)
-        self.cloud = ShelfCloud(shelf)
+        self.cloud: World = world or ShelfCloud(shelf)
         self.client = RpcClient(access.amqp_url("coordinator"), timeout=5.0)
         self.observations = Observations(2.0, grace=0.0)
         self.accepted: set[str] = set()
         self.beats = 0
+        self.boot_time = BOOT_TIME
         self.log = (directory / "provisioner.log").open("ab")
         self.processes: list[subprocess.Popen[bytes]] = []
         self.registrar = self._service("tests.integration.registrar_stub")
@@ -125,7 +163,7 @@ class System:
         self.observations.loopback(now)
         self.beats += 1
         for node_id, age in self.cloud.ages().items():
-            if age < BOOT_TIME:
+            if age < self.boot_time:
                 continue
             if node_id not in self.accepted:
                 self._report(node_id)
@@ -226,6 +264,62 @@ def test_a_provisioner_killed_fifty_times_leaves_two_hundred_machines(
 ) -> None:
     system = make_system(lag="2", slow="0.5", lose="0.1", batch_limit=batch_limit)
     killed_at_random(system, kills=50, machines=200, rng=random.Random(50))
+
+
+@pytest.fixture
+def ec2() -> Iterator[HardEc2]:
+    with HardEc2(seed=1) as endpoint:
+        yield endpoint
+
+
+def on_ec2(make_system: Callable[..., System], ec2: HardEc2) -> System:
+    ec2.world.lag = Lag(seconds=1.0)
+    return make_system(
+        driver="ec2",
+        world=Ec2World(ec2),
+        region="us-east-1",
+        endpoint=ec2.url,
+        access_key="AKIATEST",
+        secret_key="topsecret",
+        image=IMAGE,
+        type="t3.small",
+        consistency_window="2",
+    )
+
+
+def test_a_provisioner_killed_at_random_over_ec2_leaves_as_many_machines_as_wanted(
+    make_system: Callable[..., System], ec2: HardEc2
+) -> None:
+    ec2.script.chaos = Chaos(lose_replies=0.1, errors_before=0.05, errors_after=0.05)
+    killed_at_random(on_ec2(make_system, ec2), kills=3, machines=30, rng=random.Random(3))
+
+
+@pytest.mark.soak
+def test_a_provisioner_killed_fifty_times_over_ec2_leaves_two_hundred_machines(
+    make_system: Callable[..., System], ec2: HardEc2
+) -> None:
+    ec2.script.chaos = Chaos(lose_replies=0.1, errors_before=0.05, errors_after=0.05)
+    killed_at_random(on_ec2(make_system, ec2), kills=50, machines=200, rng=random.Random(51))
+
+
+@pytest.mark.parametrize("honours_tokens", [True, False])
+def test_a_lost_reply_of_ec2_doubles_machines_only_where_tokens_mean_nothing(
+    make_system: Callable[..., System], ec2: HardEc2, honours_tokens: bool
+) -> None:
+    """The test of the test above: it must be able to see what the token prevents."""
+    ec2.world.honours_tokens = honours_tokens
+    ec2.fail_next("RunInstances", Fault.lost_reply())
+    system = on_ec2(make_system, ec2)
+    # For so long neither of the two witnesses tells of a machine: the call is repeated.
+    ec2.world.lag = Lag(seconds=30.0)
+    system.boot_time = 30.0
+    system.start()
+    system.keeper.add_pool(POOL, {**SECTION, "engine": {"preserve_n": 3}})
+    eventually(
+        lambda: ec2.count("RunInstances", "ok") >= 1 or system.live(0.1), 60, what="a repeat"
+    )
+    doubled = len(set(system.cloud.made())) < len(system.cloud.made())
+    assert doubled is not honours_tokens
 
 
 def test_pr_4_two_provisioner_processes_make_one_machine_per_index(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.errors import ConfigProblem
@@ -119,10 +119,22 @@ JSON = st.recursive(
     max_leaves=10,
 )
 KEYS = st.sampled_from(
-    ["engine", "programs", "checks", "min", "max", "health", "outputs", "clouds", "variables"]
+    [
+        "engine",
+        "programs",
+        "checks",
+        "min",
+        "max",
+        "health",
+        "outputs",
+        "clouds",
+        "variables",
+        "machine",
+    ]
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(KEYS, JSON))
 def test_no_section_ever_ends_in_anything_but_a_pool_or_a_config_problem(section: dict) -> None:
     try:

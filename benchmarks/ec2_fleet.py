@@ -165,9 +165,8 @@ class Fleet:
             self._bring_up()
             self._rest()
             self._signals("wished → launch call", self._wish_one, AIM)
-            # The cloud must say so, too: the next listing, which is as far behind as it lags.
-            seen = config.listing_interval + LAG
-            self._signals("machine lost → launch call", self._lose_one, seen + AIM)
+            # The cloud must say so, too, which the next listing does: the aim is not met yet.
+            self._signals("machine lost → launch call", self._lose_one, AIM)
             self._end()
         finally:
             if self._client is not None:

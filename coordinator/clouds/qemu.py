@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 from coordinator.clouds.base import CloudInstance, LaunchRequest
 from coordinator.clouds.cloud_init_status import has_ended, last_status, status_text
@@ -59,11 +60,11 @@ class QemuCloud:
 
     def __init__(self, root: Path, settings: QemuSettings) -> None:
         self.root = root
-        self._kind = _VirtualMachines(settings)
+        self._kind = VirtualMachines(settings)
         self._machines = LocalMachines(root, self._kind)
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, str], state_dir: Path) -> QemuCloud:
+    def from_settings(cls, settings: Mapping[str, str], state_dir: Path) -> Self:
         """Keys: see ``QemuSettings``; ``root`` defaults to ``state_dir``."""
         parsed = parse_settings(settings)
         root = Path(parsed.root or state_dir).expanduser().absolute()
@@ -112,7 +113,7 @@ class QemuCloud:
         return status_text(status, result, tail(logs / CONSOLE))
 
 
-class _VirtualMachines:
+class VirtualMachines:
     """What machines of this cloud are made of: see ``MachineKind``."""
 
     sets_up = False
@@ -149,7 +150,7 @@ class _VirtualMachines:
         path = directory.path
         settings, image = self._chosen(request.settings)
         words = machine_words(record.node_id, image, settings, self._accelerator())
-        _make_seed(path, record, request.user_data)
+        make_seed(path, record, record.cloud_id, request.user_data)
         disk = path / DISK
         disk.unlink(missing_ok=True)
         backed = ["-F", image.disk_format, "-b", image.disk]
@@ -190,10 +191,13 @@ class _VirtualMachines:
         return "tcg"
 
 
-def _make_seed(path: Path, record: MachineRecord, user_data: str) -> None:
-    """The disk labelled ``cidata``; its files are not left beside it."""
+def make_seed(path: Path, record: MachineRecord, cloud_id: str, user_data: str) -> None:
+    """The disk labelled ``cidata``; its files are not left beside it.
+
+    ``cloud_id``: what the machine is told to be called. Raises LaunchRefused, RetryLater.
+    """
     files = seed_files(
-        cloud_id=record.cloud_id,
+        cloud_id=cloud_id,
         hostname=record.node_id,
         launch_index=record.index,
         user_data=user_data,

@@ -1,8 +1,8 @@
 """Machines that really boot: each launch of hard-mode EC2 becomes one of a local cloud.
 
-The local cloud is a driver of ours: ``Ec2Containers`` (with real cloud-init), or any other
-where nobody asks a machine who it is. It gets the user-data as EC2's metadata service would
-show it, and machines whose launch index is their AmiLaunchIndex.
+The local cloud is a driver of ours: ``Ec2Containers`` or ``Ec2VirtualMachines`` (with real
+cloud-init), or any other where nobody asks a machine who it is. It gets the user-data as EC2's
+metadata service would show it, and machines whose launch index is their AmiLaunchIndex.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -22,6 +23,8 @@ from coordinator.clouds.container import ContainerCloud
 from coordinator.clouds.container_start import ContainerKind, ContainerSettings
 from coordinator.clouds.local_machines import LocalMachines
 from coordinator.clouds.machine_directory import MachineDirectory, MachineRecord
+from coordinator.clouds.qemu import QemuCloud, VirtualMachines, make_seed
+from coordinator.clouds.qemu_settings import QemuSettings
 from tests.hard_ec2.machine import Machine
 
 #: The run of every machine of the local cloud: what EC2 itself knows them by.
@@ -56,6 +59,28 @@ class _Ec2Kind(ContainerKind):
         told = json.loads(seed.read_text())
         told["instance-id"] = self._ids[record.launch_id, record.index]
         seed.write_text(json.dumps(told))
+
+
+class Ec2VirtualMachines(QemuCloud):
+    """The same with virtual machines."""
+
+    def __init__(self, root: Path, settings: QemuSettings) -> None:
+        super().__init__(root, settings)
+        self.ids: dict[tuple[str, int], str] = {}
+        self._machines = LocalMachines(root, _Ec2VirtualKind(settings, self.ids))
+
+
+class _Ec2VirtualKind(VirtualMachines):
+    def __init__(self, settings: QemuSettings, ids: dict[tuple[str, int], str]) -> None:
+        super().__init__(settings)
+        self._ids = ids
+
+    def prepare(
+        self, directory: MachineDirectory, record: MachineRecord, request: LaunchRequest
+    ) -> None:
+        super().prepare(directory, record, request)
+        instance_id = self._ids[record.launch_id, record.index]
+        make_seed(directory.path, record, instance_id, request.user_data)
 
 
 class BootsOn:
@@ -119,7 +144,7 @@ class BootsOn:
 
     def _boot(self, machines: Sequence[Machine]) -> dict[int, str]:
         reservation = machines[0].reservation
-        if isinstance(self._cloud, Ec2Containers):
+        if isinstance(self._cloud, Ec2Containers | Ec2VirtualMachines):
             self._cloud.ids |= {(reservation, one.index): one.cloud_id for one in machines}
         try:
             self._cloud.launch(

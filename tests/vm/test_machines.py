@@ -18,7 +18,7 @@ from coordinator.testing import make_request
 from tests.e2e.conftest import processes_naming
 from tests.hard_ec2 import Fault, HardEc2, Lag
 from tests.hard_ec2.account import IMAGE
-from tests.hard_ec2.boots import RUN, BootsOn
+from tests.hard_ec2.boots import RUN, BootsOn, Ec2VirtualMachines
 from tests.vm.conftest import BOOT_WITHIN, system_of
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(3600)]
@@ -38,7 +38,7 @@ def test_a_machine_of_ec2_installs_the_agent_from_a_wheelhouse(
     plain_image: str, wheels_by_http: int, tmp_path: Path, figure: Figure
 ) -> None:
     """EC2 driver, EC2's API, user-data, kernel, cloud-init, pip, agent, ready, RPC, and back."""
-    machines = QemuCloud.from_settings({"image": plain_image}, tmp_path / "machines")
+    machines = Ec2VirtualMachines.from_settings({"image": plain_image}, tmp_path / "machines")
     settings = {
         "region": "us-east-1",
         "access_key": "AKIATEST",

@@ -181,12 +181,12 @@ class CloudCycle:
 
     def _act(self) -> None:
         switches = self._tools.records.switches()
-        records = self._tools.records.of_cloud(self.name)
         now = self._tools.clock()
         if switches.stopping:  # whatever slipped past the teardown, in a crash or a race
-            late = [torn_down(r, now, switches.at_once, switches.drain_timeout) for r in records]
-            if self._tools.commit(late):
-                records = self._tools.records.of_cloud(self.name)
+            there = self._tools.records.of_cloud(self.name)
+            late = [torn_down(r, now, switches.at_once, switches.drain_timeout) for r in there]
+            self._tools.commit(late)
+        records = self._tools.records.restless(self.name)
         moves: list[Change] = []
         launches: list[str] = []
         for action in next_step(
@@ -239,7 +239,7 @@ class CloudCycle:
         return True
 
     def _next_due(self) -> float:
-        records = self._tools.records.of_cloud(self.name)
+        records = self._tools.records.restless(self.name)
         in_the_air = any(record.state in (LAUNCHING, TERMINATING) for record in records)
         if in_the_air and self.calls.window == 0:
             soon = self._tools.clock() + min(FLUX_INTERVAL, self._tools.listing_interval)

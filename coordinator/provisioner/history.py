@@ -17,9 +17,9 @@ from coordinator.provisioner.lifecycle import (
     RUNNING,
     TERMINATED,
     TERMINATING,
+    Applied,
     Record,
 )
-from coordinator.provisioner.records import Applied
 
 #: The name of the event when an instance enters a state; others are not told.
 EVENT_OF: Mapping[InstanceState, str] = {

@@ -178,6 +178,14 @@ class Change:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """One state change that was stored; ``before`` None for a new record."""
+
+    record: Record
+    before: InstanceState | None
+
+
 def move(record: Record, to: InstanceState, now: float, reason: str, **fields: Any) -> Change:
     """The change to another state, with the deadlines that begin there.
 

@@ -27,6 +27,7 @@ from coordinator.provisioner.lifecycle import (
     LAUNCHING,
     REQUESTED,
     RUNNING,
+    Applied,
     Change,
     Record,
     after,
@@ -47,6 +48,7 @@ KEPT_FOR = 7 * 86400.0
 _VISIBLE = frozenset(
     {"state", "reason", "cloud_id", "addresses", "price", "outputs", "protected", "retryable"}
 )
+_RESTLESS = sorted({state.value for state in InstanceState} - {RUNNING.value, *FINAL})
 _RECORD_COLUMNS = {field.name for field in fields(Record)} & set(instances.c.keys())
 
 
@@ -58,14 +60,6 @@ class Switches:
     stopping: bool = False
     at_once: bool = False
     drain_timeout: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Applied:
-    """One state change that was stored; ``before`` None for a new record."""
-
-    record: Record
-    before: InstanceState | None
 
 
 class Records:
@@ -90,6 +84,11 @@ class Records:
             asked = instances.c.node_id.in_(part)
             found |= {record.node_id: record for record in self._records(asked)}
         return list(found.values())
+
+    def restless(self, cloud: str) -> list[Record]:
+        """As ``of_cloud`` without those that run: what something may have to be done about."""
+        moving = or_(instances.c.state.in_(_RESTLESS), instances.c.next_attempt_at.is_not(None))
+        return self._records(and_(instances.c.cloud == cloud, moving))
 
     def live(self) -> list[Record]:
         """Every record that is not final."""

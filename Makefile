@@ -43,7 +43,7 @@ e2e: install ## only the tests that boot a whole system
 soak: install ## the long tests: a broker away for ten minutes (about 12 min)
 	@$(BIN)/python -m pytest -m soak --timeout=1800
 
-test-vm: install ## boot real virtual machines that become workers (10 min; 25 without KVM)
+test-vm: install ## boot real virtual machines that become workers (10 min the first time, then 6)
 	@$(BIN)/python -m pytest -m vm --timeout=3600 tests/vm
 
 benchmark: install ## measure memory, CPU, reaction times; prints the figures

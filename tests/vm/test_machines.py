@@ -77,7 +77,7 @@ def test_a_failing_boot_is_told_by_cloud_init_itself(plain_image: str, tmp_path:
         while "status: error" not in (told := cloud.boot_status(machine.cloud_id) or ""):
             assert time.monotonic() < deadline, (told, cloud.console_output(machine.cloud_id))
             time.sleep(0.5)
-        assert "modules-final" in told
+        assert "scripts-user" in told
         assert "no room at the inn" in (cloud.console_output(machine.cloud_id) or "")
     finally:
         cloud.terminate([machine.cloud_id])

@@ -44,7 +44,7 @@ COMMANDS: dict[str, Lazy] = {
     "nodes": Lazy(_NODES, "List nodes."),
     "node": Lazy(_NODES, "Show one node and where it is in its life."),
     "token": Lazy("mgmt.tokens.cli", "Let machines join that people boot."),
-    "events": Lazy(_NODES, "What happened: the history of the system."),
+    "events": Lazy("mgmt.events.cli", "What happened: the history of the system."),
     "teardown": Lazy(_SYSTEM, "End a whole system, with a receipt."),
     "broker": Lazy(_SERVICES, "Start, stop or look at a private RabbitMQ node."),
     "serve": Lazy(_SERVICES, "Run the coordinator under supervisord."),

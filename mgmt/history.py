@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -48,12 +48,15 @@ def events(
         if own:
             cursor[source] = own[-1].sequence
         found += [event for event in own if fits(event, since, pool, node, name)]
+    return {**newest_of(found, limit), "missing": missing, "cursor": cursor}
+
+
+def newest_of(found: Sequence[Event], limit: int) -> dict[str, Any]:
+    """The newest ``limit`` of events that fit as JSON values, and how many more there are."""
     newest = merged(found)[-limit:] if limit > 0 else []
     return {
         "events": [{**asdict(event), "id": event.id} for event in newest],
         "omitted": len(found) - len(newest),
-        "missing": missing,
-        "cursor": cursor,
     }
 
 

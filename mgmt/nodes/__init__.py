@@ -1,1 +1,1 @@
-"""Commands about nodes and history."""
+"""Commands about nodes."""

@@ -21,8 +21,8 @@ from bootlevels.cli import commands as boot_commands
 from coordinator.errors import ConfigProblem
 from mgmt.broker_files import write_private
 from mgmt.cli import COMMANDS, epu
+from mgmt.events.cli import moment_of
 from mgmt.exit_codes import ExitCode
-from mgmt.nodes.cli import moment_of
 from mgmt.pools.cli import _assignment, is_fresh
 from mgmt.services.cli import cloud_sections, write_boot_outputs
 
@@ -119,6 +119,8 @@ def test_every_command_has_help_with_an_example_and_json(name, command):
         (["pool", "override", "x", "3", "--for", "soon"], "'soon'"),
         (["pool", "reconfigure", "x", "max"], "'max' is not KEY=VALUE"),
         (["events", "--since", "yesterday"], "'yesterday' is neither"),
+        (["events", "some.log"], "to read some.log: --file some.log"),
+        (["events", "--file", "some.log", "--follow"], "--file reads what there is"),
         (["nodes", "--nope"], "No such option"),
         (["token", "create"], "Missing option '--pool'"),
         (["token", "create", "--pool", "x", "--expires", "soon"], "'soon' is not like 90s"),
@@ -171,6 +173,18 @@ def test_a_dead_broker_is_exit_5_without_its_password(run, tmp_path, words):
     assert "can't be reached" in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert "s3cr3t" not in result.output
+
+
+def test_events_of_files_need_no_system_and_name_the_lines_that_are_broken(run, tmp_path):
+    line = 'EPU_EVENT {"time": 1.0, "source": "controller", "name": "decision", "sequence": 4}'
+    (tmp_path / "a.log").write_text(f"hello\n{line}\n{line[:30]}\n")
+    (tmp_path / "b.log").write_text(line.replace("4}", "5}"))
+    result = run("events", "--json", "--file", str(tmp_path / "a.log"), str(tmp_path / "b.log"))
+    assert result.exit_code == ExitCode.WELL
+    document = json.loads(result.stdout)
+    assert [one["id"] for one in document["events"]] == ["controller:4", "controller:5"]
+    assert f"{tmp_path / 'a.log'}:3: not JSON" in result.stderr
+    assert run("events", "--file", str(tmp_path / "c.log")).exit_code == ExitCode.NOT_FOUND
 
 
 def test_starting_with_an_existing_broker_that_is_not_there_is_exit_5(run, tmp_path):

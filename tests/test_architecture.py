@@ -89,6 +89,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "pydantic": ("coordinator/settings.py", "bootlevels/plan_yaml.py", "bootlevels/plan_text.py"),
     "cronsim": ("coordinator/schedule.py",),
     "msgspec": ("agent/wire.py",),
+    "matplotlib": ("mgmt/graph.py",),
 }
 
 #: Standard library modules with which a module could not be pure.

@@ -27,6 +27,7 @@ from agent.messages import (
     ReadyReport,
     StartReport,
 )
+from agent.node_logs import system_logs, tail_of
 from agent.private_files import read_json, write_private_json
 from agent.process_probe import ProcessProbe, SupervisorRefused, SupervisorUnreachable
 from agent.program_launcher import search_path
@@ -228,15 +229,23 @@ class Node:
     def logs(self, program: str, lines: int = 100) -> str:
         """The last lines of a program's stdout and stderr, of each of its copies.
 
-        Raises ValueError for a program that this node does not have, naming those it has;
-        SupervisorUnreachable.
+        ``cloud-init``, ``supervisord`` and ``console`` are there too, where this node has
+        such logs; "" gives everything. Raises ValueError for what this node does not have,
+        naming what it has; SupervisorUnreachable.
         """
-        names = [process.name for process in self._probe.states()]
-        wanted = [name for name in names if program in (name, name.partition(":")[0])]
-        if not wanted:
-            raise ValueError(f"no program '{program}' here; there are: {', '.join(names)}")
         count = max(1, min(lines, MAX_LOG_LINES))
-        return "\n".join(filter(None, (self._probe.tail(name, count) for name in wanted)))
+        files = system_logs(self._place.directory)
+        if program in files:
+            return "\n".join(tail_of(program, path, count) for path in files[program])
+        names = [process.name for process in self._probe.states()]
+        wanted = [name for name in names if program in ("", name, name.partition(":")[0])]
+        if program and not wanted:
+            there = ", ".join((*names, *files))
+            raise ValueError(f"no program '{program}' here; there are: {there}")
+        shown = [self._probe.tail(name, count) for name in wanted]
+        if not program:
+            shown += [tail_of(name, path, count) for name in files for path in files[name]]
+        return "\n".join(filter(None, shown))
 
     def _busy(self, processes: tuple[ProcessState, ...] | None) -> bool | None:
         if not self.role.busy_file:

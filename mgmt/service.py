@@ -11,7 +11,7 @@ from typing import Any
 from agent import bus
 from agent.rpc_client import ClientPool
 from coordinator.config import config_of
-from mgmt import explain, history, node_details, status
+from mgmt import explain, history, node_access, node_details, status
 from mgmt.answers import SINGLE_TIMEOUT, ask
 
 
@@ -62,6 +62,24 @@ class Management:
     @bus.rpc
     def node(self, node_id: str) -> Any:
         return node_details.node(self.calls.call, node_id)
+
+    @bus.rpc
+    def node_logs(self, node_id: str, program: str = "", lines: int = 100) -> Any:
+        return node_access.node_logs(self.calls.call, node_id, program, lines)
+
+    @bus.rpc
+    def start_exec(
+        self, node_id: str, exec_id: str, words: list[str], timeout: float, actor: str = ""
+    ) -> Any:
+        return node_access.start_exec(self.calls.call, node_id, exec_id, words, timeout, actor)
+
+    @bus.rpc
+    def follow_exec(self, node_id: str, exec_id: str, offset: int = 0) -> Any:
+        return node_access.follow_exec(self.calls.call, node_id, exec_id, offset)
+
+    @bus.rpc
+    def end_exec(self, node_id: str, exec_id: str) -> Any:
+        return node_access.end_exec(self.calls.call, node_id, exec_id)
 
     @bus.rpc
     def pool_token(self, pool: str, lifetime: float, uses: int = 1) -> Any:

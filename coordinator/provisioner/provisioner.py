@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,7 @@ from coordinator.config import CoordinatorConfig
 from coordinator.events import EventLog
 from coordinator.provisioner.accounts_watch import AccountsWatch
 from coordinator.provisioner.adopted import AdoptedMachines
+from coordinator.provisioner.boot_failure import without_secrets
 from coordinator.provisioner.cloud_calls import InParallel, Tools
 from coordinator.provisioner.cloud_cycle import CloudCycle
 from coordinator.provisioner.commands import check_batch
@@ -194,6 +196,21 @@ class Provisioner:
     def progress(self) -> dict[str, Any]:
         """How far a teardown is; see ``teardown.progress_of``."""
         return {**progress_of(self._tools, self.cycles), "accounts_away": self._accounts.away}
+
+    def audit_exec(self, node_id: str, exec_id: str, words: Sequence[str], actor: str) -> None:
+        """Write down who is about to run what on a node, before it can begin.
+
+        Secrets that can be recognised are blotted out; others must not be on a command line.
+        """
+        known = self._records.named([node_id]).get(node_id)
+        self.events_log.append(
+            "node_exec",
+            actor=actor[:200],
+            pool=known.pool if known is not None else "",
+            node=node_id,
+            reason=without_secrets(shlex.join(words))[:PROBLEM_TAIL],
+            exec_id=exec_id,
+        )
 
     def enable(self) -> None:
         """Allow launches again."""

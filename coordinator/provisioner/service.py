@@ -118,6 +118,10 @@ class ProvisionerService:
         return self.part.progress()
 
     @bus.rpc
+    def audit_exec(self, node_id: str, exec_id: str, words: list[str], actor: str) -> None:
+        self.part.audit_exec(node_id, exec_id, words, actor)
+
+    @bus.rpc
     def enable(self) -> None:
         self.part.enable()
 

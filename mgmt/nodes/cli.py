@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from mgmt.invocation.cli import Commands, Invocation, pass_invocation, system_options
+from mgmt.node_access_commands.cli import commands as access
 from mgmt.output import Table, age_text, text_of, yes_no
 
 
@@ -47,7 +48,7 @@ def nodes(invocation: Invocation, pool: str | None, every: bool) -> None:
 
 @click.group(cls=Commands, name="node")
 def node_group() -> None:
-    """Show one node."""
+    """Show one node, read its logs, run a command there."""
 
 
 @node_group.command()
@@ -70,4 +71,6 @@ def show(invocation: Invocation, node_id: str) -> None:
     invocation.output.result("node", document, [*node_lines(document), "", history])
 
 
+for command in access:
+    node_group.add_command(command)
 commands = (nodes, node_group)

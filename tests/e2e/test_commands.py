@@ -50,6 +50,36 @@ def test_a_wrong_password_is_exit_5_and_not_shown(system: Any, tmp_path: Path) -
     assert "s3cret-word" not in result.stdout + result.stderr
 
 
+def test_a_command_runs_on_a_node_is_in_the_history_and_dies_with_its_time_out(
+    system: Any, tmp_path: Path
+) -> None:
+    with system.pool("exec", 1) as pool:
+        (node,) = pool.wait_whole(1)
+        words = ("node", "exec", node, "--accounts", system.accounts)
+        ran = epu(*words, "--", "sh", "-c", "echo $EPU_NODE_ID; echo '*' \"$0\" >&2; exit 3", "a b")
+        assert (ran.returncode, ran.stdout) == (1, f"{node}\n* a b\n")
+        assert "exit code 3" in ran.stderr
+        pid = tmp_path / "pid"
+        slow = epu(
+            *words, "--json", "--timeout", "1", "--", "sh", "-c", f"echo $$ >{pid}; sleep 99"
+        )
+        assert slow.returncode == 1 and json.loads(slow.stdout)["timed_out"]
+        system.wait(lambda: not Path(f"/proc/{pid.read_text().strip()}").exists(), "it is dead")
+        assert epu(*words, "--", "/no/such").returncode == 1
+        told = [one for one in pool.events("node_exec") if one.node == node]
+        assert (
+            len(told) == 3
+            and told[0].reason.startswith("sh -c 'echo $EPU_NODE_ID")
+            and told[0].actor
+        )
+        shown = epu("node", "logs", node, "--accounts", system.accounts)
+        assert "== agent" in shown.stdout and "ready" in shown.stdout
+        missing = epu("node", "logs", node, "--program", "x", "--accounts", system.accounts)
+        assert missing.returncode == 3 and "agent" in missing.stderr
+        runs = system.cloud.root / node / "program-runs"
+        assert not list(runs.iterdir()), "nothing is left on the node"
+
+
 def test_nameko_shell_reaches_every_service_and_every_agent(system: Any) -> None:
     with system.pool("shell", 1) as pool:
         (node,) = pool.wait_whole(1)

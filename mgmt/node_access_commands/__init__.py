@@ -1,0 +1,1 @@
+"""Commands that go to a node through its agent."""

@@ -185,7 +185,7 @@ def test_a_worker_without_its_broker_file_says_so(work: Work) -> None:
     worker = work.run("worker", "--queue", "q", EPU_BROKER_FILE="")
     out, _ = worker.communicate(timeout=20)
     assert worker.returncode == 2
-    assert out.startswith("sleeper worker: EPU_BROKER_FILE is not set")
+    assert out.startswith("worker: EPU_BROKER_FILE is not set")
 
 
 def test_the_producer_ends_with_five_when_the_broker_is_away(work: Work) -> None:

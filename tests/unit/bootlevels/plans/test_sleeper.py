@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.worker import Job, NotAJob
 from bootlevels.plans.sleeper.producer import ProducerFailed, job_ids, read_access
-from bootlevels.plans.sleeper.worker import MalformedJob, read_job, surroundings
+from bootlevels.plans.sleeper.worker import seconds_of
 
 ACCESS = {
     "host": "127.0.0.1",
@@ -18,41 +19,16 @@ ACCESS = {
 }
 
 
-def test_a_job_is_read() -> None:
-    job = read_job(b'{"id": "j1", "sleep": 2, "more": 1}')
-    assert (job.id, job.sleep) == ("j1", 2.0)
+def test_a_job_says_how_long_to_sleep() -> None:
+    assert seconds_of(Job(id="j1", body=b'{"id": "j1", "sleep": 2, "more": 1}')) == 2.0
 
 
 @pytest.mark.parametrize(
     "body", ["", "[]", "{}", '{"id": 1}', '{"id": "x", "sleep": -1}', '{"id": "x", "sleep": NaN}']
 )
 def test_what_is_no_job_is_said_to_be_none(body: str) -> None:
-    with pytest.raises(MalformedJob):
-        read_job(body)
-
-
-def test_a_worker_knows_its_node_from_its_environment(tmp_path: Path) -> None:
-    (tmp_path / "broker.json").write_text(json.dumps(ACCESS))
-    given = {
-        "EPU_BROKER_FILE": str(tmp_path / "broker.json"),
-        "EPU_NODE_DIR": str(tmp_path),
-        "EPU_NODE_ID": "l1-0",
-        "EPU_POOL": "workers",
-    }
-    found = surroundings(given)
-    assert found.busy_file == tmp_path / "busy"
-    assert surroundings({**given, "EPU_BUSY_FILE": "/x/busy.work.1"}).busy_file == Path(
-        "/x/busy.work.1"
-    )
-    assert "secret" not in repr(found)
-
-
-@pytest.mark.parametrize("text", ["", "{}", "[]", json.dumps({**ACCESS, "accounts": {}})])
-def test_a_useless_broker_file_is_one_sentence(tmp_path: Path, text: str) -> None:
-    (tmp_path / "broker.json").write_text(text)
-    with pytest.raises(ValueError, match=r"broker\.json") as problem:
-        surroundings({"EPU_BROKER_FILE": str(tmp_path / "broker.json")})
-    assert "\n" not in str(problem.value)
+    with pytest.raises(NotAJob):
+        seconds_of(Job(id="j1", body=body.encode()))
 
 
 def test_the_names_of_jobs_sort_in_their_order() -> None:

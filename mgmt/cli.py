@@ -45,6 +45,7 @@ COMMANDS: dict[str, Lazy] = {
     "node": Lazy(_NODES, "Show one node and where it is in its life."),
     "token": Lazy("mgmt.tokens.cli", "Let machines join that people boot."),
     "events": Lazy("mgmt.events.cli", "What happened: the history of the system."),
+    "logs": Lazy("mgmt.logs.cli", "Collect the logs of a run."),
     "teardown": Lazy(_SYSTEM, "End a whole system, with a receipt."),
     "broker": Lazy(_SERVICES, "Start, stop or look at a private RabbitMQ node."),
     "serve": Lazy(_SERVICES, "Run the coordinator under supervisord."),

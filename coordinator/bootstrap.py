@@ -80,7 +80,10 @@ def build_registrar(config: CoordinatorConfig, access: BrokerAccess, call: Call)
 
 
 def build_keeper(
-    config: CoordinatorConfig, call: Call, in_background: Callable[[Callable[[], None]], object]
+    config: CoordinatorConfig,
+    call: Call,
+    in_background: Callable[[Callable[[], None]], object],
+    beside: Callable[[Callable[[], None]], object],
 ) -> Keeper:
     """The controller process: pools, engines, decisions."""
     from coordinator.controller.keeper import Keeper
@@ -97,6 +100,7 @@ def build_keeper(
         steady_clock(),
         lambda prefix: f"{prefix}-{uuid.uuid4().hex[:10]}",
         in_background,
+        beside,
     )
 
 

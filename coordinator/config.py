@@ -29,7 +29,8 @@ class CoordinatorConfig:
 
     ``clouds``: name → settings, ``driver`` among them. ``accounts``: the accounts.json of
     the broker. ``blindness_grace``: after the sensors service could not hear, silence
-    counts again only so much later.
+    counts again only so much later. ``engine_deadline``: how long a decision of an engine
+    that is not ours may take.
     """
 
     run: str
@@ -42,6 +43,7 @@ class CoordinatorConfig:
     loopback_interval: float = 2.0
     blindness_grace: float = 30.0
     call_timeout: float = 10.0
+    engine_deadline: float = 5.0
 
     @property
     def default_cloud(self) -> str:

@@ -38,6 +38,10 @@ class VersionConflict(EpuError):
     """The caller's view is older than the store; read again and decide again."""
 
 
+class EngineFailed(EpuError):
+    """A decision engine gave no decision that can be used; its pool holds until it does."""
+
+
 class InvalidTransition(EpuError):
     """A state change that is not in the table: a defect, never an event of the world."""
 

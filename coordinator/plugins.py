@@ -73,7 +73,7 @@ def _import(path: str, key: str) -> Any:
     module_name, _, attribute = path.partition(":")
     try:
         return getattr(import_module(module_name), attribute)
-    except (ImportError, AttributeError) as problem:
+    except Exception as problem:  # anybody's module may raise anything as it is imported
         raise ConfigProblem(
             [
                 Problem(

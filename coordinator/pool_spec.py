@@ -95,7 +95,7 @@ def parse_pool(name: str, given: object, where: str = "", key: str = "") -> Pool
     if isinstance(given_engine, Mapping):
         engine = {"type": "n_preserving", **given_engine}
         try:
-            _, settings = _parse_engine(engine, where, f"{prefix}engine")
+            _, settings = parse_engine(engine, where, f"{prefix}engine")
         except ConfigProblem as found:
             problems.extend(found.problems)
     role = _collect(
@@ -136,7 +136,7 @@ def parse_pool(name: str, given: object, where: str = "", key: str = "") -> Pool
     )
 
 
-def _parse_engine(section: Mapping[str, Any], where: str, key: str) -> tuple[Any, Any]:
+def parse_engine(section: Mapping[str, Any], where: str, key: str) -> tuple[Any, Any]:
     """An engine and its settings from a section with ``type``. Raises ConfigProblem."""
     try:
         found = find_plugin("epu.engines", str(section.get("type", "")), f"{key}.type")
@@ -149,7 +149,7 @@ def _parse_engine(section: Mapping[str, Any], where: str, key: str) -> tuple[Any
 
         def parse(inner: Mapping[str, Any], below: str) -> tuple[Any, Any]:
             try:
-                return _parse_engine(inner, where, f"{key}.{below}")
+                return parse_engine(inner, where, f"{key}.{below}")
             except ConfigProblem as problem:
                 problems.extend(problem.problems)
                 return None, None

@@ -23,10 +23,13 @@ from coordinator.controller.decision import BoundedDecision, decide
 from coordinator.controller.explanation import explain
 from coordinator.controller.health import NodeHealth
 from coordinator.controller.pool import PoolMemory, PoolState, Replacement
-from coordinator.controller.pool_state import is_calm, sentence_of, state_of
+from coordinator.controller.pool_state import is_calm, sentence_of, state_of, without_figures
 from coordinator.controller.view import Happening, Observed, sync_from_observed
 from coordinator.engines.base import DecisionEngine
 from coordinator.pool_values import PoolSpec, ScheduleEntry
+
+#: Distinct failures of an engine that are told before it works again.
+FAILURES_TOLD = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,7 +303,11 @@ def _changes_said(step: _Step, observed: Observed) -> tuple[dict[str, str], list
     if step.decision is not None:
         problem = step.decision.problem
         if problem:
-            say("engine_failed", problem, {"reason": problem})
+            # Distinct failures once each, until the engine works again.
+            told = said.get("engine_failed", "").splitlines()
+            words = without_figures(" ".join(problem.split()))
+            if words not in told and len(told) < FAILURES_TOLD:
+                say("engine_failed", "\n".join([*told, words]), {"reason": problem})
         else:
             said.pop("engine_failed", None)
             before = observed.memory.wanted

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 from coordinator.controller.bounds import BOUNDS, Limits
 from coordinator.engines.base import Decision, DecisionEngine, PoolView
+from coordinator.errors import EngineFailed
 
 #: A size beyond this is a defect of an engine, not a wish.
 ABSURD = 100_000
+#: What an engine may say and remember, in characters and bytes: both are stored.
+LONGEST_REASON = 2000
+LONGEST_PROBLEM = 300
+LARGEST_MEMORY = 64_000
 
 
 @dataclass(frozen=True)
@@ -61,12 +67,11 @@ def decide(engine: DecisionEngine, limits: Limits) -> BoundedDecision:
 def _ask(engine: DecisionEngine, view: PoolView) -> tuple[Decision, str]:
     """The engine's wish, or a decision to hold and what was wrong with the engine."""
     try:
-        wish = engine.decide(view)
-        problem = _nonsense_in(wish)
-        if not problem:
-            return _tidied(wish), ""
-    except Exception as raised:  # an engine may be anybody's code: one cycle, one event
-        problem = f"{type(raised).__name__}: {raised}"[:300]
+        return _of_this_pool(usable(engine.decide(view)), view), ""
+    except EngineFailed as failed:
+        problem = str(failed)[:LONGEST_PROBLEM]
+    except (Exception, SystemExit) as raised:  # an engine may be anybody's code
+        problem = _said_by(raised)
     size = view.previous.size if view.previous is not None else len(view.supply)
     memory = view.previous.memory if view.previous is not None else {}
     seen = view.previous.seen if view.previous is not None else {}
@@ -75,42 +80,87 @@ def _ask(engine: DecisionEngine, view: PoolView) -> tuple[Decision, str]:
     return held, problem
 
 
-def _nonsense_in(wish: Any) -> str:
-    """What makes an engine's answer unusable, empty when it can be used."""
-    if not isinstance(wish, Decision):
-        return f"it answered {type(wish).__name__}, not a Decision"
-    size: Any = wish.size
-    if isinstance(size, bool) or not isinstance(size, int | float) or size != size:
-        return f"it wants {size!r} workers"
-    if not 0 <= size <= ABSURD or size != int(size):
-        return f"it wants {size!r} workers"
-    if not all(
-        isinstance(name, str)
-        and isinstance(own, dict)
-        and all(isinstance(word, str) for pair in own.items() for word in pair)
-        for name, own in wish.unique_ids.items()
-    ):
-        return "its unique_ids are not names with variables"
-    memory, victims = vars(wish)["memory"], vars(wish)["victims"]
-    if not isinstance(memory, dict) or not isinstance(victims, tuple | list):
-        return "its memory is not a dict or its victims are not a list"
-    if not isinstance(vars(wish)["seen"], dict):
-        return "what it has seen is not a dict"
-    return ""
-
-
-def _tidied(wish: Decision) -> Decision:
-    """The wish with plain types. Raises ValueError or TypeError for memory that is no JSON."""
-    return replace(
-        wish,
-        size=int(wish.size),
-        reason=str(wish.reason),
-        victims=tuple(str(victim) for victim in wish.victims),
-        memory=_plain(wish.memory),
-        seen=_plain(wish.seen),
+def usable(answer: Any) -> Decision:
+    """An engine's answer with plain types throughout. Raises EngineFailed for nonsense."""
+    if not isinstance(answer, Decision):
+        raise EngineFailed(f"it answered {type(answer).__name__}, not a Decision")
+    size: Any = answer.size
+    is_number = isinstance(size, Real) and not isinstance(size, bool)  # numpy's are Real too
+    if not is_number:
+        raise EngineFailed(f"it wants {str(size)[:40]!r} workers, which is no number")
+    if not 0 <= size <= ABSURD or size != int(size):  # neither is true of NaN
+        raise EngineFailed(f"it wants {float(size):g} workers")
+    own = vars(answer)
+    victims: Any = own["victims"]
+    if not isinstance(victims, tuple | list) or not all(isinstance(v, str) for v in victims):
+        raise EngineFailed("its victims are not a list of node ids")
+    if not all(isinstance(own[name], bool) for name in ("held", "stable")):
+        raise EngineFailed("its 'held' or 'stable' is neither true nor false")
+    return Decision(
+        size=int(size),
+        reason=str(answer.reason)[:LONGEST_REASON],
+        victims=tuple(victims),
+        stable=answer.stable,
+        held=answer.held,
+        unique_ids=_named_variables(own["unique_ids"]),
+        memory=_plain("memory", own["memory"]),
+        seen=_plain("seen", own["seen"]),
     )
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(values, allow_nan=False)) if values else {}
+def _named_variables(given: Any) -> dict[str, dict[str, str]]:
+    if isinstance(given, dict) and all(
+        isinstance(name, str)
+        and isinstance(own, dict)
+        and all(isinstance(word, str) for pair in own.items() for word in pair)
+        for name, own in given.items()
+    ):
+        return given
+    raise EngineFailed("its unique_ids are not names with variables")
+
+
+def _of_this_pool(wish: Decision, view: PoolView) -> Decision:
+    """The wish, if it names only workers of this view as victims, each once.
+
+    Protected ones are passed over as in any shrinking, and it is said: a person may protect
+    a node at any time, and an engine that does not look at that is not broken.
+    """
+    if not wish.victims:
+        return wish
+    known = {one.node_id: one for one in view.instances}
+    for node_id in wish.victims:
+        if node_id not in known:
+            raise EngineFailed(f"it names {node_id[:80]} as a victim, which this pool has not")
+    if len(set(wish.victims)) < len(wish.victims):
+        raise EngineFailed("it names a victim twice")
+    kept = [node_id for node_id in wish.victims if known[node_id].protected]
+    if not kept:
+        return wish
+    said = f"{', '.join(kept[:5])} are protected and no victims"
+    victims = tuple(node_id for node_id in wish.victims if not known[node_id].protected)
+    return replace(wish, victims=victims, reason=f"{wish.reason}; {said}")
+
+
+def _said_by(raised: BaseException) -> str:
+    """An exception in one line, even one whose own text can't be had."""
+    name = type(raised).__name__
+    try:
+        return f"{name}: {raised}"[:LONGEST_PROBLEM]
+    except Exception:
+        return name
+
+
+def _plain(name: str, given: Any) -> dict[str, Any]:
+    """What comes back to the engine, as JSON has it. Raises EngineFailed."""
+    if not isinstance(given, dict):
+        raise EngineFailed(f"its {name} is not a dict")
+    if not given:
+        return {}
+    try:
+        text = json.dumps(given, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as problem:
+        raise EngineFailed(f"its {name} is not plain JSON: {problem}") from None
+    if len(text) > LARGEST_MEMORY:
+        raise EngineFailed(f"its {name} is larger than {LARGEST_MEMORY} bytes")
+    plain: dict[str, Any] = json.loads(text)
     return plain

@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 from agent.messages import (
-    FINAL_STATES,
     BatchAnswer,
     CommandBatch,
     PoolSnapshot,
@@ -28,7 +27,7 @@ from coordinator.controller.kept_pool import KeptPool, load_pool
 from coordinator.controller.pool import PoolMemory, memory_to_dict, released
 from coordinator.controller.pool_state import decision_signature, worth_storing
 from coordinator.controller.pool_status import pool_status
-from coordinator.controller.records import PoolRecords
+from coordinator.controller.records import PoolRecords, StoredPool
 from coordinator.errors import ConfigProblem, NotFound, Problem, did_you_mean
 from coordinator.events import EventLog
 from coordinator.pool_spec import changed_section, check_clouds, parse_pool
@@ -36,14 +35,12 @@ from coordinator.schedule import entry_in_force
 
 log = logging.getLogger(__name__)
 
-#: Records of instances that ended are kept in a pool's picture for so many seconds.
-ENDED_KEPT = 3600.0
-
 
 class Keeper:
     """Keeps every pool of this process.
 
-    ``call`` is an RPC with a deadline; ``in_background`` runs what no cycle may wait for.
+    ``call`` is an RPC with a deadline; ``in_background`` runs what no cycle may wait for,
+    ``beside`` the cycles of pools whose engines may take their time, each at once.
     """
 
     def __init__(
@@ -55,9 +52,11 @@ class Keeper:
         clock: Callable[[], float],
         new_id: Callable[[str], str],
         in_background: Callable[[Callable[[], None]], object],
+        beside: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
         self._config = config
         self._in_background = in_background
+        self._beside = beside or in_background
         self._records = records
         self.events = events
         self._call = call
@@ -67,7 +66,7 @@ class Keeper:
         self._owner = new_id("controller")
         self._frozen = records.frozen()
         self._pending = records.pending()
-        self._pools = {stored.name: load_pool(stored) for stored in records.load()}
+        self._pools = {stored.name: self._loaded(stored) for stored in records.load()}
         self._cycle_seconds = 0.0
         self._enabled = True
 
@@ -89,7 +88,7 @@ class Keeper:
             )
         self._records.add(name, section, self._clock())
         stored = next(one for one in self._records.load() if one.name == name)
-        self._pools[name] = load_pool(stored)
+        self._pools[name] = self._loaded(stored)
         self.events.append("pool_added", pool=name, reason=f"engine {spec.engine_type}")
         return True
 
@@ -99,10 +98,11 @@ class Keeper:
 
     def remove_pool(self, name: str) -> None:
         """Stop keeping a pool; its workers stay as they are."""
-        self._found(name)
+        pool = self._found(name)
         self._records.remove(name)
         self._pending.pop(name, None)
         del self._pools[name]
+        pool.close()
         self.events.append("pool_removed", pool=name)
 
     def reconfigure(self, name: str, changes: Mapping[str, Any]) -> None:
@@ -114,7 +114,8 @@ class Keeper:
             return
         self._records.change(name, section)
         stored = next(one for one in self._records.load() if one.name == name)
-        fresh = load_pool(stored)
+        fresh = self._loaded(stored)
+        pool.close()
         pool.stored, pool.spec, pool.engine = stored, fresh.spec, fresh.engine
         pool.queue_declared = False
         self.events.append(
@@ -167,22 +168,34 @@ class Keeper:
             return
         reports = self._reports()
         for name, pool in pools.items():
-            if self._pools.get(name) is not pool or name not in snapshots:
+            if self._pools.get(name) is not pool or name not in snapshots or pool.deciding:
                 continue
-            try:
-                self._take_snapshot(pool, snapshots[name])
-                if self._pools.get(name) is pool:
-                    self._cycle_pool(pool, reports.get(name))
-            except CallFailed as problem:
-                pool.trouble = f"the provisioner does not answer: {problem}"
-            except Exception:
-                log.exception("the cycle of pool %s failed", name)
-                pool.trouble = "the controller failed in this pool's cycle; see its log"
+            turn = partial(self._turn, pool, snapshots[name], reports.get(name))
+            if pool.decides_apart:
+                pool.deciding = True
+                self._beside(turn)
+            else:
+                turn()
         self._cycle_seconds = time.monotonic() - began
+
+    def _turn(self, pool: KeptPool, snapshot: PoolSnapshot, report: SensorReport | None) -> None:
+        """One pool's part of a cycle. Never raises."""
+        name = pool.stored.name
+        try:
+            self._take_snapshot(pool, snapshot)
+            if self._pools.get(name) is pool:
+                self._cycle_pool(pool, report)
+        except CallFailed as problem:
+            pool.trouble = f"the provisioner does not answer: {problem}"
+        except Exception:
+            log.exception("the cycle of pool %s failed", name)
+            pool.trouble = "the controller failed in this pool's cycle; see its log"
+        finally:
+            pool.deciding = False
 
     def _cycle_pool(self, pool: KeptPool, report: SensorReport | None) -> None:
         name, now = pool.stored.name, self._clock()
-        before = pool.memory
+        before, stored, frozen = pool.memory, pool.stored, self._frozen
         outcome = run_cycle(
             pool.spec,
             pool.engine,
@@ -194,14 +207,17 @@ class Keeper:
             epoch=pool.epoch or 0,
             now=now,
             new_id=self._new_id,
-            frozen=self._frozen
-            or ("another controller keeps this pool" if pool.superseded else None),
+            frozen=frozen or ("another controller keeps this pool" if pool.superseded else None),
             in_flight=name in self._pending,
             poll_interval=self._config.queue_poll_interval,
             default_cloud=self._config.default_cloud,
             clouds=pool.clouds,
             scheduled=entry_in_force(pool.spec.rules.schedule, now),
         )
+        # An engine in a process of its own lets requests in between: what they changed counts.
+        same = pool.memory is before and pool.stored is stored and self._frozen == frozen
+        if not same or self._pools.get(name) is not pool:
+            return
         self._store(pool, outcome, before)
         pool.outcome, pool.memory, pool.trouble = outcome, outcome.memory, ""
         for event, fields in outcome.events:
@@ -253,14 +269,7 @@ class Keeper:
             pool.version = 0
             answer = self._call("provisioner", "instances", pool.stored.name, 0)
             snapshot = from_wire(PoolSnapshot, answer)
-        for instance in snapshot.instances:
-            pool.instances[instance.node_id] = instance
-        oldest = snapshot.now - ENDED_KEPT
-        for node_id, instance in list(pool.instances.items()):
-            if instance.state in FINAL_STATES and instance.state_since < oldest:
-                del pool.instances[node_id]
-        pool.version = snapshot.version
-        pool.clouds = snapshot.clouds
+        pool.take(snapshot)
         if pool.epoch is not None and snapshot.epoch > pool.epoch:
             self._stand_aside(pool, f"epoch {snapshot.epoch} was claimed")
 
@@ -365,6 +374,9 @@ class Keeper:
         }
 
     # ---------------------------------------------------------------- inside
+
+    def _loaded(self, stored: StoredPool) -> KeptPool:
+        return load_pool(stored, self._config.engine_deadline)
 
     def _found(self, name: str) -> KeptPool:
         try:

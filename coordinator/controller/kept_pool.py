@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from agent.messages import CloudStatus, InstanceView
+from agent.messages import FINAL_STATES, CloudStatus, InstanceView, PoolSnapshot
 from coordinator.controller.cycle import CycleOutcome
+from coordinator.controller.engine_process import EngineProcess, engine_for
 from coordinator.controller.pool import PoolMemory, memory_from_dict
 from coordinator.controller.records import StoredPool
-from coordinator.engines.base import DecisionEngine
-from coordinator.plugins import find_plugin
+from coordinator.engines.base import Decision, DecisionEngine, PoolView
+from coordinator.errors import EngineFailed
 from coordinator.pool_spec import PoolSpec, parse_pool
 
 log = logging.getLogger(__name__)
+
+#: Records of instances that ended are kept in a pool's picture for so many seconds.
+ENDED_KEPT = 3600.0
 
 
 @dataclass
@@ -35,18 +39,73 @@ class KeptPool:
     queue_declared: bool = False
     signature: object = None
 
+    #: A cycle of it goes on beside the others'; see ``Keeper.cycle``.
+    deciding: bool = False
+
     @property
     def queues(self) -> list[str]:
         return list(self.spec.role.work_queues)
 
+    @property
+    def decides_apart(self) -> bool:
+        """Whether its engine may take its time, so that no other pool may wait for it."""
+        return isinstance(self.engine, EngineProcess)
 
-def load_pool(stored: StoredPool) -> KeptPool:
-    """A stored pool with its engine. A memory that can't be read is begun anew."""
-    spec = parse_pool(stored.name, stored.section)
-    engine = find_plugin("epu.engines", spec.engine_type)()
+    def take(self, snapshot: PoolSnapshot) -> None:
+        """What changed since the last snapshot; who ended long ago leaves the picture."""
+        for instance in snapshot.instances:
+            self.instances[instance.node_id] = instance
+        oldest = snapshot.now - ENDED_KEPT
+        for node_id, instance in list(self.instances.items()):
+            if instance.state in FINAL_STATES and instance.state_since < oldest:
+                del self.instances[node_id]
+        self.version = snapshot.version
+        self.clouds = snapshot.clouds
+
+    def close(self) -> None:
+        """End what its engine has running, when the pool goes or gets another one."""
+        if isinstance(self.engine, EngineProcess):
+            self.engine.close()
+
+
+class UnusableEngine:
+    """Stands in for an engine that can't be had any more; its pool holds and says why."""
+
+    Settings: type = dict
+
+    def __init__(self, problem: str) -> None:
+        self._problem = problem
+
+    def decide(self, view: PoolView) -> Decision:
+        """Raises EngineFailed."""
+        raise EngineFailed(self._problem)
+
+
+def load_pool(stored: StoredPool, engine_deadline: float) -> KeptPool:
+    """A stored pool with its engine, which may take ``engine_deadline`` seconds to decide.
+
+    A memory that can't be read is begun anew. A section that can't be used any more (its
+    engine's package is gone, say) was fine when it was added: the pool is kept, and held.
+    """
+    try:
+        spec = parse_pool(stored.name, stored.section)
+        engine: DecisionEngine = engine_for(spec, engine_deadline)
+    except Exception as problem:  # an engine's own settings may raise anything
+        log.error("pool %s can't be used as it is stored: %s", stored.name, problem)
+        spec, engine = _held_spec(stored), UnusableEngine(f"{problem}")
     try:
         memory = memory_from_dict(stored.memory)
     except (ValueError, TypeError, KeyError):
         log.exception("the memory of pool %s can't be read: starting without", stored.name)
         memory = PoolMemory()
     return KeptPool(stored=stored, spec=spec, engine=engine, memory=memory)
+
+
+def _held_spec(stored: StoredPool) -> PoolSpec:
+    """What can be read of a section without its engine: enough to look at the pool."""
+    try:
+        spec = parse_pool(stored.name, {**stored.section, "engine": {}})
+    except Exception:
+        spec = PoolSpec(name=stored.name)
+    named = stored.section.get("engine")
+    return replace(spec, engine=dict(named)) if isinstance(named, Mapping) else spec

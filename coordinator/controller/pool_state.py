@@ -18,7 +18,7 @@ from coordinator.pool_values import PoolSpec
 if TYPE_CHECKING:
     from coordinator.controller.cycle import CycleOutcome
 
-_FIGURES = re.compile(r"\d+(?:\.\d+)?")
+_FIGURES = re.compile(r"0x[0-9a-f]+|\d+(?:\.\d+)?")
 
 
 def is_calm(

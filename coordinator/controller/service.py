@@ -30,7 +30,7 @@ def build(config: dict[str, Any]) -> Keeper:
         # A full pool makes its caller wait, which must not be the cycle.
         eventlet.spawn_n(asking.spawn_n, work)
 
-    return build_keeper(own, calls.call, in_background)
+    return build_keeper(own, calls.call, in_background, eventlet.spawn_n)
 
 
 class Controller:

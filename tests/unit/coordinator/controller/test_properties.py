@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -316,3 +317,68 @@ def test_constant_input_comes_to_rest(elastic, reading, supply, drain):
     made.step(60)
     assert all(outcome.batch is None for outcome in made.outcomes[-20:])
     assert made.outcomes[-1].pool_state is PoolState.STABLE
+
+
+@pytest.mark.parametrize(
+    ("victims", "said"),
+    [
+        (("other-pool-0",), "it names other-pool-0 as a victim, which this pool has not"),
+        (("n0", "n0"), "it names a victim twice"),
+        ((None,), "its victims are not a list of node ids"),
+    ],
+)
+def test_victims_that_can_not_be_cost_the_pool_its_cycle(world, victims, said):
+    made = world({"preserve_n": 3}, min=1, max=5)
+    made.add(S.RUNNING, 3)
+    nodes = list(made.instances)
+
+    class Strange:
+        Settings = dict
+
+        def decide(self, view):
+            named = tuple(nodes[0] if name == "n0" else name for name in victims)
+            return Decision(size=1, reason="fewer", victims=named)
+
+    made.engine = Strange()
+    outcome = made.step()
+    assert outcome.decision.problem == said
+    assert outcome.batch is None and outcome.pool_state is PoolState.HELD
+    assert [fields["reason"] for name, fields in outcome.events if name == "engine_failed"] == [
+        said
+    ]
+    assert said in outcome.explanation()["wish"]["reason"]
+
+
+def test_a_protected_victim_stays_and_the_engine_is_told_so(world):
+    made = world({"preserve_n": 3}, min=1, max=5)
+    kept, gone = made.add(S.RUNNING, 2)
+    made.add(S.RUNNING, 1)
+    made.instances[kept] = replace(made.instances[kept], protected=True)
+
+    class Forgetful:
+        Settings = dict
+
+        def decide(self, view):
+            return Decision(size=2, reason="fewer", victims=(kept, gone))
+
+    made.engine = Forgetful()
+    outcome = made.step()
+    assert [one.node_id for one in outcome.batch.drains] == [gone]
+    assert f"{kept} are protected and no victims" in outcome.explanation()["wish"]["reason"]
+
+
+@pytest.mark.parametrize("size", [float("nan"), float("inf"), -1, 10**9, 2.5, "3", True, None])
+def test_a_size_that_can_not_be_cost_the_pool_its_cycle(world, size):
+    made = world({"preserve_n": 3})
+    made.add(S.RUNNING, 3)
+
+    class Strange:
+        Settings = dict
+
+        def decide(self, view):
+            return Decision(size=size, reason="strange")
+
+    made.engine = Strange()
+    outcome = made.step()
+    assert outcome.decision.problem.startswith("it wants ")
+    assert outcome.batch is None and made.machines == 3

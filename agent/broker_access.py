@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from urllib.parse import quote
+
+#: Keys of replies: what ``str(uuid.uuid4())`` makes, as RabbitMQ and Python both read it.
+UUID4 = "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+
+
+def is_reply_key(key: object) -> bool:
+    """Whether ``key`` is one that replies are sent to, and no method of a service."""
+    return isinstance(key, str) and re.fullmatch(UUID4, key) is not None
 
 
 @dataclass(frozen=True, kw_only=True)

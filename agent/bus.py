@@ -21,32 +21,30 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import amqp.exceptions
 import eventlet
 from eventlet.event import Event as GreenEvent
 from kombu import Connection, Exchange, Queue
-from kombu.exceptions import KombuError
 from nameko.amqp.publish import Publisher
 from nameko.exceptions import BadRequest, ContainerBeingKilled
 from nameko.extensions import DependencyProvider, Entrypoint
 from nameko.messaging import Consumer, QueueConsumer
 from nameko.rpc import Responder, Rpc, RpcConsumer, get_rpc_exchange
 
+from agent.broker_access import is_reply_key
+from agent.broker_link import CONNECTION_ERRORS, connect_once
+from agent.broker_link import EventPublisher as EventPublisher
+from agent.broker_link import one_line as _line
 from agent.messages import mask_url
 from agent.process import main as main
 from agent.process import read_config as read_config
 from agent.process import run_service as run_service
 from agent.process import set_up_logging as set_up_logging
-from agent.rpc_client import EventPublisher as EventPublisher
-from agent.rpc_client import connect_once
 from agent.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
 #: What a queue of an agent looks like; can't be changed on a broker that has such queues.
 AGENT_QUEUE_ARGUMENTS = {"x-expires": 60_000, "x-message-ttl": 15_000}
-
-_CONNECTION_ERRORS = (OSError, amqp.exceptions.AMQPError, KombuError)
 
 
 # ------------------------------------------------------------------ waiting for the broker
@@ -96,6 +94,7 @@ class _PatientConsumer(QueueConsumer):  # type: ignore[misc]
     """Reconnects for ever, soon and with jitter, instead of ever more slowly."""
 
     _complained_at = float("-inf")
+    _dropped_at = float("-inf")
 
     def establish_connection(self) -> Any:
         connection = self.connection.clone()
@@ -114,6 +113,14 @@ class _PatientConsumer(QueueConsumer):  # type: ignore[misc]
             self._complained_at = time.monotonic()
             where = mask_url(self.amqp_uri)
             log.warning("the broker at %s is away, trying on: %s", where, _line(problem))
+
+    def on_decode_error(self, message: Any, problem: Exception) -> None:
+        """Dropped and not shown, one line a minute: who sends such a message sends many."""
+        if time.monotonic() - self._dropped_at > 60:
+            self._dropped_at = time.monotonic()
+            key = message.delivery_info.get("routing_key", "")
+            log.warning("dropped what is no JSON, to %s: %s", key, type(problem).__name__)
+        self.ack_message(message)
 
 
 class _ReplyPublisher(Publisher):  # type: ignore[misc]
@@ -142,17 +149,27 @@ class _SafeReplies(RpcConsumer):  # type: ignore[misc]
         if exc_info is not None:
             log_failure(message.delivery_info.get("routing_key", "a call"), exc_info)
         try:
-            if message.properties.get("reply_to"):
+            if self._can_be_answered(message):
                 responder = _SafeResponder(
                     config["AMQP_URI"], get_rpc_exchange(config), "json", message
                 )
                 with _watchdog(config).watching():
                     result, exc_info = responder.send_response(result, exc_info)
-        except _CONNECTION_ERRORS as problem:
+        except Exception as problem:  # noqa: BLE001 - no request may end the process
             log.warning("a reply could not be sent: %s", _line(problem))
-        with suppress(*_CONNECTION_ERRORS):
+        with suppress(*CONNECTION_ERRORS):
             self.queue_consumer.ack_message(message)
         return result, exc_info
+
+    @staticmethod
+    def _can_be_answered(message: Any) -> bool:
+        """Whether the answer goes where answers go.
+
+        It is sent with the rights of who serves: a node could have it delivered to a method
+        that it may not call itself. And only what called itself JSON is answered as JSON.
+        """
+        key = message.properties.get("reply_to")
+        return is_reply_key(key) and message.content_type == "application/json"
 
 
 def log_failure(what: str, exc_info: Any) -> None:
@@ -179,6 +196,10 @@ def _came_straight(message: Any, exchange: str) -> bool:
 
 class _SafeRpc(Rpc):  # type: ignore[misc]
     rpc_consumer = _SafeReplies()
+
+    def unpack_message_headers(self, message: Any) -> dict[str, Any]:
+        """No context: we use none, and one of a wrong type would end the process."""
+        return {}
 
 
 class _AgentReplies(_SafeReplies):
@@ -209,7 +230,7 @@ class _AgentReplies(_SafeReplies):
             self._registered = True
 
 
-class _AgentRpc(Rpc):  # type: ignore[misc]
+class _AgentRpc(_SafeRpc):
     rpc_consumer = _AgentReplies()
 
 
@@ -373,8 +394,3 @@ class Part(DependencyProvider):  # type: ignore[misc]
 
     def get_dependency(self, worker_ctx: Any) -> Any:
         return self.value
-
-
-def _line(problem: BaseException) -> str:
-    text = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-    return mask_url(text) if "://" in text else text

@@ -9,7 +9,6 @@ with a uuid4 as key.
 
 from __future__ import annotations
 
-import logging
 import math
 import socket
 import threading
@@ -22,12 +21,10 @@ from typing import Any
 
 import amqp.exceptions
 from kombu import Connection, Consumer, Exchange, Producer, Queue
-from kombu.exceptions import KombuError
 
-from agent.messages import EVENTS_EXCHANGE, RPC_EXCHANGE, mask_url
-from agent.watchdog import Watchdog
-
-log = logging.getLogger(__name__)
+from agent.broker_link import CONNECTION_ERRORS, connect_once, one_line
+from agent.broker_link import EventPublisher as EventPublisher
+from agent.messages import RPC_EXCHANGE, agent_service, mask_url
 
 #: Seconds a call may take, connecting included, unless the caller says otherwise.
 DEFAULT_TIMEOUT = 10.0
@@ -35,8 +32,6 @@ DEFAULT_TIMEOUT = 10.0
 IDLE_FOR = 60.0
 #: A broker has so many seconds to say goodbye; one that hangs never does.
 CLOSE_WITHIN = 1.0
-
-_CONNECTION_ERRORS = (OSError, amqp.exceptions.AMQPError, KombuError)
 
 
 class CallFailed(Exception):
@@ -71,6 +66,9 @@ class RpcClient:
     not let us in after ``connect_within`` seconds (default: the call's own) is given up, so
     that the time for an answer may be longer. ``amqp_url`` never appears in an error but
     masked.
+
+    All components answer to one key of the connection; an agent gets one for each call. It
+    learns that key, and its account may listen to any UUID: it would hear what others answer.
     """
 
     def __init__(
@@ -86,7 +84,8 @@ class RpcClient:
         self._connection: Connection | None = None
         self._producer: Any = None
         self._reply_key = ""
-        self._replies: dict[str, dict[str, Any]] = {}
+        self._reply_queue: Any = None
+        self._replies: dict[str, Any] = {}
         self._returned: list[Any] = []
 
     def __enter__(self) -> RpcClient:
@@ -117,24 +116,49 @@ class RpcClient:
         deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
         try:
             self._connect(deadline)
-            correlation_id = self._send(service, method, args, kwargs, deadline)
-            reply = self._wait(service, method, correlation_id, deadline)
+            with self._reply_key_for(service) as reply_to:
+                sent = self._send(service, method, args, kwargs, reply_to, deadline)
+                reply = self._wait(service, method, sent, deadline)
         except CallFailed:
             raise
         except amqp.exceptions.AccessRefused as problem:
             self.close()
             where = mask_url(self._url)
-            raise BrokerUnreachable(f"the broker at {where} refused: {_text(problem)}") from problem
-        except _CONNECTION_ERRORS as problem:
+            raise BrokerUnreachable(
+                f"the broker at {where} refused: {one_line(problem)}"
+            ) from problem
+        except CONNECTION_ERRORS as problem:
             self.close()
             where = mask_url(self._url)
             raise BrokerUnreachable(
-                f"the broker at {where} can't be reached: {_text(problem)}"
+                f"the broker at {where} can't be reached: {one_line(problem)}"
             ) from problem
+        if not isinstance(reply, dict):
+            raise RemoteError("MalformedReply", f"{service}.{method} answered no object")
         error = reply.get("error")
-        if error:
+        if isinstance(error, dict):
             raise RemoteError(str(error.get("exc_type", "Error")), str(error.get("value", "")))
+        if error:
+            raise RemoteError("Error", str(error))
         return reply.get("result")
+
+    @contextmanager
+    def _reply_key_for(self, service: str) -> Iterator[str]:
+        """The key for the answer to one call; see the class."""
+        if not service.startswith(agent_service("")):
+            yield self._reply_key
+            return
+        key = str(uuid.uuid4())
+        queue = self._reply_queue
+        queue.bind_to(queue.exchange, routing_key=key)
+        try:
+            yield key
+        finally:
+            if self._connection is not None:
+                try:
+                    queue.unbind_from(queue.exchange, routing_key=key)
+                except CONNECTION_ERRORS:
+                    self.close()  # what was answered was answered
 
     def _connect(self, deadline: float) -> None:
         if self._connection is not None and self._still_open():
@@ -165,7 +189,7 @@ class RpcClient:
             self._connection.drain_events(timeout=0)
         except TimeoutError:
             pass  # nothing to read: all is well
-        except _CONNECTION_ERRORS:
+        except CONNECTION_ERRORS:
             return False
         return bool(self._connection.connected)
 
@@ -179,6 +203,7 @@ class RpcClient:
             channel, [queue], accept=["json"], no_ack=True, callbacks=[self._on_reply]
         )
         consumer.consume()
+        self._reply_queue = consumer.queues[0]
         self._producer = Producer(
             channel,
             exchange=exchange,
@@ -187,11 +212,17 @@ class RpcClient:
             on_return=lambda *returned: self._returned.append(returned),
         )
 
-    def _on_reply(self, body: dict[str, Any], message: Any) -> None:
+    def _on_reply(self, body: Any, message: Any) -> None:
         self._replies[message.properties.get("correlation_id", "")] = body
 
     def _send(
-        self, service: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], by: float
+        self,
+        service: str,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        reply_to: str,
+        by: float,
     ) -> str:
         correlation_id = str(uuid.uuid4())
         self._returned.clear()
@@ -200,7 +231,7 @@ class RpcClient:
         self._producer.publish(
             {"args": list(args), "kwargs": kwargs},
             routing_key=f"{service}.{method}",
-            reply_to=self._reply_key,
+            reply_to=reply_to,
             correlation_id=correlation_id,
             mandatory=True,
             expiration=left,
@@ -211,7 +242,7 @@ class RpcClient:
             raise UnknownService(f"nobody answers for '{service}' (it is not running)")
         return correlation_id
 
-    def _wait(self, service: str, method: str, correlation_id: str, by: float) -> dict[str, Any]:
+    def _wait(self, service: str, method: str, correlation_id: str, by: float) -> Any:
         assert self._connection is not None
         while correlation_id not in self._replies:
             left = by - time.monotonic()
@@ -288,80 +319,5 @@ class ClientPool:
             client.close()
 
 
-class EventPublisher:
-    """Heartbeats and job events: transient, unconfirmed, expiring; never raises.
-
-    ``publish`` says whether the message was handed to the broker. The connection is made
-    at the first publish and again after an error.
-    """
-
-    def __init__(self, url: str, watchdog: Watchdog | None = None) -> None:
-        self._url = url
-        self._watchdog = watchdog or Watchdog()
-        self._user = url.partition("://")[2].partition(":")[0]
-        self._connection: Any = None
-        self._producer: Any = None
-        self.failures = 0
-
-    def publish(
-        self, key: str, payload: Any, expiration: float, exchange: str = EVENTS_EXCHANGE
-    ) -> bool:
-        """Send ``payload`` (plain JSON values); the broker drops it after ``expiration`` s."""
-        try:
-            with self._watchdog.watching():
-                self._open()
-                self._producer.publish(
-                    payload,
-                    exchange=exchange,
-                    routing_key=key,
-                    expiration=expiration,
-                    delivery_mode=1,
-                    user_id=self._user,
-                )
-        except _CONNECTION_ERRORS as problem:
-            self.failures += 1
-            if self.failures == 1:
-                log.warning("events can't be sent: %s", _text(problem))
-            self.close()
-            return False
-        self.failures = 0
-        return True
-
-    def _open(self) -> None:
-        if self._producer is not None:
-            return
-        self._connection = Connection(self._url, connect_timeout=5)
-        connect_once(self._connection, 5)
-        self._connection.connection.transport.sock.settimeout(30)
-        self._producer = Producer(self._connection.channel(), serializer="json", auto_declare=False)
-
-    def close(self) -> None:
-        """Drop the connection."""
-        connection, self._connection, self._producer = self._connection, None, None
-        if connection is not None:
-            with suppress(Exception):
-                connection.close()
-
-
-def connect_once(connection: Connection, timeout: float) -> None:
-    """Connect without kombu's own second try, which comes after 2 s and doubles deadlines.
-
-    Raises what the attempt raised, at the latest after ``timeout`` seconds.
-    """
-    connection.ensure_connection(
-        max_retries=1,
-        interval_start=0,
-        interval_step=0,
-        timeout=timeout,
-        reraise_as_library_errors=False,
-    )
-
-
 def _remaining(deadline: float) -> float:
     return max(deadline - time.monotonic(), 0.001)
-
-
-def _text(problem: BaseException) -> str:
-    """One line of an error without anything that may hold a password."""
-    text = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-    return mask_url(text) if "://" in text else text

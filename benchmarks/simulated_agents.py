@@ -22,6 +22,7 @@ from typing import Any
 
 from kombu import Connection, Consumer, Exchange, Queue
 
+from agent.broker_link import EventPublisher
 from agent.config import read_config
 from agent.enrolment import NODE_ACCOUNT, ask_registrar, enrol, own_nonce
 from agent.heartbeat import Facts, Pulse, next_beat
@@ -33,7 +34,7 @@ from agent.messages import (
     agent_service,
     beat_key,
 )
-from agent.rpc_client import CallFailed, EventPublisher, RpcClient
+from agent.rpc_client import CallFailed, RpcClient
 from agent.wire import to_wire
 
 #: Agents that enrol at the same time; each waits for the registrar most of the time.

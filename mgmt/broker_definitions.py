@@ -10,6 +10,7 @@ import base64
 import hashlib
 from typing import Any
 
+from agent.broker_access import UUID4
 from agent.messages import EVENTS_EXCHANGE, RPC_EXCHANGE, BrokerAccess, BrokerAccount
 
 #: The accounts of a run's broker, as ``accounts.json`` names them.
@@ -17,8 +18,6 @@ ACCOUNTS = ("admin", "coordinator", "enrol")
 #: ``monitoring`` lets the coordinator read queue statistics, and nothing more.
 _TAGS = {"admin": "administrator", "coordinator": "monitoring", "enrol": ""}
 
-#: Keys of replies and names of correlation: what ``str(uuid.uuid4())`` makes.
-UUID4 = "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 #: Matches no resource: every name is at least one character long.
 NOTHING = "^$"
 EVERYTHING = ".*"
@@ -27,6 +26,9 @@ SERVER_NAMED = r"amq\.gen-.*"
 
 #: Backstop for agent queues whose declaration forgot its arguments: milliseconds.
 AGENT_QUEUE_LIMITS = {"expires": 60_000, "message-ttl": 15_000}
+#: For queues that the broker named: of ours each has a consumer or ends with its connection,
+#: but a node may declare some that outlive it. Milliseconds without a consumer.
+SERVER_NAMED_LIMITS = {"expires": 60_000}
 
 
 def definitions(access: BrokerAccess, salt: bytes, *, with_admin: bool = True) -> dict[str, Any]:
@@ -61,14 +63,8 @@ def definitions(access: BrokerAccess, salt: bytes, *, with_admin: bool = True) -
         ],
         "exchanges": [_topic(access.vhost, RPC_EXCHANGE), _topic(access.vhost, EVENTS_EXCHANGE)],
         "policies": [
-            {
-                "vhost": access.vhost,
-                "name": "agent-queues-expire",
-                "pattern": "^rpc-agent-",
-                "apply-to": "queues",
-                "priority": 0,
-                "definition": AGENT_QUEUE_LIMITS,
-            }
+            _policy(access, "agent-queues-expire", "^rpc-agent-", AGENT_QUEUE_LIMITS),
+            _policy(access, "unused-queues-expire", rf"^{SERVER_NAMED}", SERVER_NAMED_LIMITS),
         ],
     }
 
@@ -97,6 +93,19 @@ def _permission(
         "configure": configure,
         "write": write,
         "read": read,
+    }
+
+
+def _policy(
+    access: BrokerAccess, name: str, pattern: str, limits: dict[str, int]
+) -> dict[str, Any]:
+    return {
+        "vhost": access.vhost,
+        "name": name,
+        "pattern": pattern,
+        "apply-to": "queues",
+        "priority": 0,
+        "definition": limits,
     }
 
 

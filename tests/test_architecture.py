@@ -22,6 +22,7 @@ COMPONENTS = ("provisioner", "controller", "sensors", "registrar")
 WIRE = (
     "agent.messages",
     "agent.broker_access",
+    "agent.broker_link",
     "agent.cloud_status",
     "agent.node_role",
     "agent.program_messages",
@@ -59,6 +60,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "mgmt/shell.py",
     ),
     "kombu": (
+        "agent/broker_link.py",
         "agent/bus.py",
         "agent/rpc_client.py",
         "agent/worker.py",

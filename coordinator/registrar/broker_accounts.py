@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import requests
 
+from agent.broker_access import UUID4
 from agent.messages import (
     EVENTS_EXCHANGE,
     RPC_EXCHANGE,
@@ -33,7 +34,6 @@ NODE_ACCOUNT = "node"
 PATIENCE = 10.0
 
 _USER_PREFIX = "node-"
-_UUID4 = "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 _SERVER_NAMED = r"amq\.gen-.*"
 _NOTHING = "^$"
 _PUNCTUATION = re.compile(r"([^A-Za-z0-9_-])")
@@ -66,19 +66,20 @@ def node_user(node_id: str) -> str:
 def node_rights(node_id: str, pool: str, work_queues: Iterable[str]) -> NodeRights:
     """What the account of a node may do. PURE.
 
-    It may be an agent: own its service's queue and reply queues, answer callers (keys of
-    replies are random UUIDs), call ``registrar.enrol``, ``starting`` and ``ready``, send beats
-    and job events under its own key, and take jobs from the pool's work queues.
+    It may be an agent: own its service's queue and server-named reply queues, answer callers
+    (keys of replies are random UUIDs), call ``registrar.enrol``, ``starting`` and ``ready``,
+    send beats and job events under its own key, and take jobs from the pool's work queues.
 
     RabbitMQ checks rights when a client publishes to an exchange, not when the broker
     itself passes a message on. A node that is taken over can therefore reach other keys
     of ``nameko-rpc`` through a queue or exchange of its own. Such a request shows it: it
     has an ``x-death`` header, or was delivered from an exchange other than ``nameko-rpc``.
-    Who serves requests must refuse both.
+    Who serves requests must refuse both. Nor may it be answered but under a reply's key: the
+    answer is sent with the rights of who serves. And since a node may listen to any UUID, no
+    caller may show it a key to which others answer, too (``agent.rpc_client``).
     """
     own_queues = (
         _escaped(agent_queue(node_id)),
-        rf"rpc\.reply-{_escaped(agent_service(node_id))}-{_UUID4}",
         _SERVER_NAMED,
     )
     jobs = tuple(_escaped(queue) for queue in work_queues)
@@ -90,8 +91,8 @@ def node_rights(node_id: str, pool: str, work_queues: Iterable[str]) -> NodeRigh
         topics=(
             TopicRights(
                 exchange=RPC_EXCHANGE,
-                write=rf"^(registrar\.(enrol|starting|ready)|{_UUID4})$",
-                read=rf"^({_escaped(agent_service(node_id))}\.\*|{_UUID4})$",
+                write=rf"^(registrar\.(enrol|starting|ready)|{UUID4})$",
+                read=rf"^({_escaped(agent_service(node_id))}\.\*|{UUID4})$",
             ),
             TopicRights(
                 exchange=EVENTS_EXCHANGE,
@@ -133,9 +134,17 @@ class BrokerAccounts:
         return BrokerAccount(user=user, password=password)
 
     def remove_node_account(self, node_id: str) -> None:
-        """Delete the user, which closes its connections; nothing happens when it is gone."""
-        if not self._access.shared:
-            self._request("DELETE", f"/api/users/{quote(node_user(node_id), safe='')}")
+        """Delete the user, which closes its connections, and what it could leave behind.
+
+        That is its queue and, under the same name, an exchange; the broker itself ends
+        unused queues that it named. Nothing happens where nothing is there any more.
+        """
+        if self._access.shared:
+            return
+        self._request("DELETE", f"/api/users/{quote(node_user(node_id), safe='')}")
+        left = quote(agent_queue(node_id), safe="")
+        for kind in ("queues", "exchanges"):
+            self._request("DELETE", f"/api/{kind}/{self._vhost}/{left}")
 
     def list_node_accounts(self) -> list[str]:
         """Node ids that have an account on this run's virtual host, sorted."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import amqp
@@ -20,6 +22,7 @@ from agent.messages import (
     beat_key,
     job_key,
 )
+from agent.rpc_client import RemoteError, RpcClient
 from coordinator.errors import CredentialsRejected, RetryLater
 from coordinator.registrar.broker_accounts import BrokerAccounts
 
@@ -133,6 +136,10 @@ def seen(
 
 FOREIGN_KEYS = [
     ("nameko-rpc", "provisioner.terminate_all"),
+    ("nameko-rpc", "provisioner.apply"),
+    ("nameko-rpc", "controller.reconfigure"),
+    ("nameko-rpc", "management.teardown"),
+    ("nameko-rpc", "sensors.report"),
     ("nameko-rpc", "registrar.status"),
     ("nameko-rpc", "registrar.pool_token"),
     ("nameko-rpc", "registrar.dismiss"),
@@ -145,9 +152,11 @@ FOREIGN_KEYS = [
     ("agent.events", beat_key(POOL, "b-0")),
     ("agent.events", "beat.web-ish.a-0"),
     ("agent.events", "beat.other.a-0"),
+    ("agent.events", job_key(POOL, "b-0")),
     ("agent.events", "loopback"),
     ("", "rpc-agent-b-0"),
     ("", "rpc-provisioner"),
+    ("", "jobs.web"),
     ("amq.topic", "x"),
     ("amq.rabbitmq.event", "queue.deleted"),
 ]
@@ -288,12 +297,137 @@ def test_a_base_node_is_an_agent_and_nobodys_worker(
     _refused(lambda: base.publish("agent.events", beat_key(POOL, "broker-1-0")))
 
 
-def test_a_node_can_own_the_reply_queue_that_nameko_names(node_a: Login) -> None:
-    channel = node_a.channel()
-    mine = f"rpc.reply-agent-a-0-{uuid.uuid4()}"
-    channel.queue_declare(mine, exclusive=True)
-    channel.queue_bind(mine, "nameko-rpc", str(uuid.uuid4()))
-    _refused(lambda: node_a.channel().queue_declare(f"rpc.reply-agent-b-0-{uuid.uuid4()}"))
+@pytest.mark.parametrize(
+    "name",
+    [
+        "junk",
+        "rpc-agent-b-0",
+        "rpc-agent-a-0-1",
+        "rpc-agent-a-0x",
+        "rpc-registrar",
+        "rpc.reply-agent-a-0-0c8dbd4e-6d1e-4c3a-9a53-3f2b1c9e7a55",
+        "amq.gen-mine",
+        "agent.events2",
+    ],
+)
+def test_a_node_can_declare_nothing_but_its_own_queue(node_a: Login, name: str) -> None:
+    _refused(lambda: node_a.channel().queue_declare(name, exclusive=True))
+    _refused(lambda: node_a.channel().exchange_declare(name, "topic"))
+
+
+def test_a_node_can_touch_no_queue_and_no_exchange_of_others(
+    node_a: Login, enrol: Login, coordinator: Login
+) -> None:
+    """Even if it knew the name that the broker gave to somebody's queue of replies."""
+    key = str(uuid.uuid4())
+    channel, name = coordinator.own_queue(key)
+    for login in (node_a, enrol):
+        for attempt in ("basic_get", "basic_consume", "queue_purge", "queue_delete"):
+            with pytest.raises(amqp.exceptions.ResourceLocked):
+                getattr(login.channel(), attempt)(name)
+        with pytest.raises(amqp.exceptions.ResourceLocked):
+            login.channel().queue_bind(name, "nameko-rpc", str(uuid.uuid4()))
+        for exchange in ("nameko-rpc", "agent.events"):
+            _refused(lambda: login.channel().exchange_delete(exchange))  # noqa: B023
+    coordinator.publish("nameko-rpc", key, "untouched")
+    assert channel.basic_get(name, no_ack=True).body == "untouched"
+
+
+def test_one_machine_that_enrols_reads_no_answer_to_another(
+    broker: BrokerAccess, enrol: Login, login: Callable[[BrokerAccount], Login]
+) -> None:
+    """Both have the same, public, account."""
+    _, answers = enrol.own_queue(str(uuid.uuid4()))
+    other = login(broker.accounts["enrol"])
+    for attempt in ("basic_get", "basic_consume", "queue_purge", "queue_delete"):
+        with pytest.raises(amqp.exceptions.ResourceLocked):
+            getattr(other.channel(), attempt)(answers)
+
+
+@pytest.mark.parametrize("exchange", ["", "agent.events", "amq.rabbitmq.event", "amq.topic"])
+def test_a_node_can_have_nothing_forwarded_where_it_may_not_write_itself(
+    node_a: Login, exchange: str
+) -> None:
+    """But to nameko-rpc and agent.events, whose receivers look at the road it took."""
+    letters = {"x-dead-letter-exchange": exchange, "x-dead-letter-routing-key": "queue.deleted"}
+    aside = {"alternate-exchange": exchange}
+
+    def dead_letters() -> None:
+        node_a.own_queue(**letters)
+
+    def unrouted() -> None:
+        node_a.channel().exchange_declare("rpc-agent-a-0", "fanout", arguments=aside)
+
+    def bound() -> None:
+        node_a.channel().exchange_declare("rpc-agent-a-0", "fanout", auto_delete=True)
+        node_a.channel().exchange_bind(exchange, "rpc-agent-a-0", "")
+
+    if exchange != "agent.events":
+        for attempt in (dead_letters, unrouted, bound):
+            _refused(attempt)
+    # Nor may it hear, through an exchange of its own, what it may not hear itself.
+    if exchange:
+        channel = node_a.channel()
+        channel.exchange_declare("rpc-agent-a-0", "fanout")
+        _refused(lambda: channel.exchange_bind("rpc-agent-a-0", exchange, "#"))
+        node_a.channel().exchange_delete("rpc-agent-a-0")
+    for key in FOREIGN_BINDINGS:
+        channel = node_a.channel()
+        channel.exchange_declare("rpc-agent-a-0", "fanout", auto_delete=True)
+        _refused(lambda: channel.exchange_bind("rpc-agent-a-0", "nameko-rpc", key))  # noqa: B023
+
+
+def test_accounts_open_no_other_virtual_host(
+    broker: BrokerAccess, accounts: BrokerAccounts
+) -> None:
+    elsewhere = replace(broker, vhost="/")
+    for account in (broker.accounts["enrol"], accounts.create_node_account("a-0", POOL, [])):
+        with pytest.raises((amqp.exceptions.NotAllowed, amqp.exceptions.AccessRefused)):
+            Login(elsewhere, account)
+
+
+def test_a_node_that_was_called_hears_nothing_that_others_answer_to_its_caller(
+    broker: BrokerAccess, node_a: Login, coordinator: Login, eventually: Callable[..., Any]
+) -> None:
+    """It learns where its caller wants the answer, and may listen to any UUID."""
+    served = {}
+    for name, login in (("agent-a-0", node_a), ("registrar", coordinator)):
+        channel = login.channel()
+        channel.queue_declare(f"rpc-{name}", auto_delete=True)
+        channel.queue_bind(f"rpc-{name}", "nameko-rpc", f"{name}.*")
+        served[name] = channel
+
+    def answer(name: str, login: Login, body: str) -> str:
+        asked = eventually(lambda: served[name].basic_get(f"rpc-{name}", no_ack=True))
+        key = str(asked.properties["reply_to"])
+        properties = {
+            "correlation_id": asked.properties["correlation_id"],
+            "content_type": "application/json",
+            "content_encoding": "utf-8",
+        }
+        login.publish("nameko-rpc", key, body, **properties)
+        return key
+
+    with (
+        RpcClient(broker.amqp_url("coordinator"), timeout=10) as client,
+        ThreadPoolExecutor(1) as aside,
+    ):
+        described = aside.submit(client.call, "agent-a-0", "describe")
+        learned = answer("agent-a-0", node_a, '{"result": "here"}')
+        assert described.result(10) == "here"
+        ear, queue = node_a.own_queue(learned)
+
+        token = aside.submit(client.call, "registrar", "pool_token")
+        answer("registrar", coordinator, '{"result": "a secret"}')
+        assert token.result(10) == "a secret"
+
+        coordinator.publish("nameko-rpc", learned, "the first that it hears")
+        assert ear.basic_get(queue, no_ack=True).body == "the first that it hears"
+
+        nonsense = aside.submit(client.call, "agent-a-0", "describe")
+        answer("agent-a-0", node_a, "[1]")
+        with pytest.raises(RemoteError, match="MalformedReply"):
+            nonsense.result(10)
 
 
 @pytest.mark.parametrize(("exchange", "key"), FOREIGN_KEYS)

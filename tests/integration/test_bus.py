@@ -7,10 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import amqp
 import pytest
 import yaml
 
@@ -136,6 +139,55 @@ def test_a_malformed_request_is_never_fatal(
         producer.publish({"args": [1], "kwargs": {}}, exchange="nameko-rpc", routing_key="echo.say")
     assert echo.call("echo", "say", "still there") == "still there"
     assert echo.call("echo", "pid") == before
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {},
+        {"content_type": "application/x-python-serialize", "content_encoding": "binary"},
+        {"content_type": "no/such"},
+        {"content_encoding": "no-such-encoding"},
+        {"application_headers": {"nameko.call_id_stack": 3}},
+        {"application_headers": {"compression": "zlib"}},
+        {"reply_to": "echo.say"},
+        {"reply_to": "x" * 250},
+        {"correlation_id": "x" * 250, "priority": 9, "message_id": "\x00"},
+    ],
+    ids=str,
+)
+def test_whatever_a_message_says_of_itself_it_ends_nobody_and_calls_nobody(
+    echo: RpcClient, broker: BrokerAccess, properties: dict[str, Any]
+) -> None:
+    """Anybody may send to the registrar: the password of the account ``enrol`` is public."""
+    from kombu import Connection, Exchange, Queue
+
+    before = echo.call("echo", "pid")
+    packed = zlib.compress(b'{"args": ["unpacked"], "kwargs": {}}')
+    bodies = [b'{"args": ["sent"], "kwargs": {}}', b"no json", b"\x80\x04", b"[]", packed]
+    with Connection(broker.amqp_url("coordinator")) as connection:
+        channel = connection.channel()
+        wire = amqp.Connection(
+            host=f"{broker.host}:{broker.port}",
+            userid=broker.accounts["coordinator"].user,
+            password=broker.accounts["coordinator"].password,
+            virtual_host=broker.vhost,
+        )
+        wire.connect()
+        witness = Queue("", Exchange("nameko-rpc", no_declare=True), "echo.say", exclusive=True)
+        seen = witness(channel)
+        seen.declare()
+        for typed in ({}, {"content_type": "application/json", "content_encoding": "utf-8"}):
+            said = {"reply_to": str(uuid.uuid4()), **typed, **properties}
+            for body in bodies:
+                wire.channel().basic_publish(amqp.Message(body, **said), "nameko-rpc", "echo.say")
+        wire.close()
+        assert echo.call("echo", "say", "still there") == "still there"
+        assert echo.call("echo", "pid") == before
+        assert "unpacked" not in echo.call("echo", "all_said")
+        # Each was seen once, as it was sent: no answer was published as a request.
+        count = seen.queue_declare(passive=True).message_count
+        assert count == 2 * len(bodies) + 1
 
 
 def test_a_request_that_was_forwarded_past_the_senders_rights_is_dropped(

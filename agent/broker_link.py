@@ -1,0 +1,109 @@
+"""One connection to the broker: made with a deadline, and what is sent over one as events."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from typing import Any, NoReturn
+
+import amqp.exceptions
+from kombu import Connection, Producer, compression
+from kombu.exceptions import KombuError
+
+from agent.messages import EVENTS_EXCHANGE, mask_url
+from agent.watchdog import Watchdog
+
+log = logging.getLogger(__name__)
+
+#: What a connection that is refused, lost or closed by the broker raises.
+CONNECTION_ERRORS = (OSError, amqp.exceptions.AMQPError, KombuError)
+
+
+class EventPublisher:
+    """Heartbeats and job events: transient, unconfirmed, expiring; never raises.
+
+    ``publish`` says whether the message was handed to the broker. The connection is made
+    at the first publish and again after an error.
+    """
+
+    def __init__(self, url: str, watchdog: Watchdog | None = None) -> None:
+        self._url = url
+        self._watchdog = watchdog or Watchdog()
+        self._user = url.partition("://")[2].partition(":")[0]
+        self._connection: Any = None
+        self._producer: Any = None
+        self.failures = 0
+
+    def publish(
+        self, key: str, payload: Any, expiration: float, exchange: str = EVENTS_EXCHANGE
+    ) -> bool:
+        """Send ``payload`` (plain JSON values); the broker drops it after ``expiration`` s."""
+        try:
+            with self._watchdog.watching():
+                self._open()
+                self._producer.publish(
+                    payload,
+                    exchange=exchange,
+                    routing_key=key,
+                    expiration=expiration,
+                    delivery_mode=1,
+                    user_id=self._user,
+                )
+        except CONNECTION_ERRORS as problem:
+            self.failures += 1
+            if self.failures == 1:
+                log.warning("events can't be sent: %s", one_line(problem))
+            self.close()
+            return False
+        self.failures = 0
+        return True
+
+    def _open(self) -> None:
+        if self._producer is not None:
+            return
+        self._connection = Connection(self._url, connect_timeout=5)
+        connect_once(self._connection, 5)
+        self._connection.connection.transport.sock.settimeout(30)
+        self._producer = Producer(self._connection.channel(), serializer="json", auto_declare=False)
+
+    def close(self) -> None:
+        """Drop the connection."""
+        connection, self._connection, self._producer = self._connection, None, None
+        if connection is not None:
+            with suppress(Exception):
+                connection.close()
+
+
+def connect_once(connection: Connection, timeout: float) -> None:
+    """Connect without kombu's own second try, which comes after 2 s and doubles deadlines.
+
+    Raises what the attempt raised, at the latest after ``timeout`` seconds.
+    """
+    _refuse_compression()
+    connection.ensure_connection(
+        max_retries=1,
+        interval_start=0,
+        interval_step=0,
+        timeout=timeout,
+        reraise_as_library_errors=False,
+    )
+
+
+def one_line(problem: BaseException) -> str:
+    """One line of an error without anything that may hold a password."""
+    text = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+    return mask_url(text) if "://" in text else text
+
+
+def _refuse_compression() -> None:
+    """Nobody packs messages on our wire, and kombu would unpack a whole bomb at a header's word.
+
+    It does so before it looks at the content type; a message that asks for it is now one
+    that can't be decoded.
+    """
+    for content_type in compression.encoders():
+        compression.register(_no_compression, _no_compression, content_type)
+
+
+def _no_compression(_body: bytes) -> NoReturn:
+    raise ValueError("compressed messages are not taken")

@@ -36,8 +36,8 @@ import amqp.exceptions
 from kombu import Connection, Consumer, Queue
 from kombu.exceptions import KombuError
 
+from agent.broker_link import EventPublisher, connect_once
 from agent.messages import BrokerAccess, job_key
-from agent.rpc_client import EventPublisher, connect_once
 from agent.wire import MalformedMessage, from_wire
 
 log = logging.getLogger("agent.worker")

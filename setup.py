@@ -38,7 +38,7 @@ setup(
     cmdclass={"build_py": BuildWithConstraints},
     package_data={
         "userdata_templates": ["*.j2", "parts/*.j2"],
-        "bootlevels.plans": ["*/*.yaml", "*/README.md"],
+        "bootlevels.plans": ["*/*.yaml", "*/*.json", "*/README.md"],
     },
     install_requires=[
         # nameko is not maintained any more: one exact version, whose traps agent/bus.py

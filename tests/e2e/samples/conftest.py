@@ -80,11 +80,11 @@ def boot(
     }
     started: list[Booted] = []
 
-    def start(plan: str, *words: str) -> Booted:
+    def start(plan: str, *words: str, code: int = 0) -> Booted:
         home = tmp_path / "home"
         found = Booted(plan, home, shared, system_in(home / "runs" / plan, plan))
         started.append(found)
-        found.epu("boot", plan, "-n", plan, "-q", *words)
+        found.epu("boot", plan, "-n", plan, "-q", *words, code=code)
         found.system.access = read_access(found.system.accounts)
         return found
 

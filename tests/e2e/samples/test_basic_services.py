@@ -1,0 +1,29 @@
+"""The sample "basic-services": rendered addresses, two pools, a test that fails the boot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+
+def test_the_result_of_the_system_test_is_that_of_the_boot(boot: Callable[..., Any]) -> None:
+    sample = boot("basic-services", "-g", "within=0", code=1)
+    assert {one["name"]: one["state"] for one in sample.json("pools")["pools"]}.keys() == {
+        "epu-orders",
+        "epu-reports",
+    }
+    told = json.loads((sample.directory / "services.json").read_text())
+    assert told["broker"] == sample.system.access.public_url
+    assert told["datastore"].startswith("counter://127.0.0.1:")
+
+    # What is booted stays; the rest is done by the next boot, which is asked for less haste.
+    sample.epu("wait", "epu-reports", "--state", "STABLE", "--timeout", "60")
+    said = sample.epu("boot", "basic-services", "-n", sample.name, "-g", "within=60")
+    assert "system test: 10 jobs through 2 pools" in said
+    log = "".join(file.read_text() for file in (sample.directory / "logs").glob("system-test*"))
+    assert "of 10 jobs were done within 0 s" in log

@@ -10,7 +10,8 @@ import pytest
 from coordinator.clouds.process import kill_machine
 from coordinator.config import cloud_directory
 
-pytestmark = pytest.mark.e2e
+#: The controller's choice of clouds has quick tests of its own (test_cloud_choice).
+pytestmark = [pytest.mark.e2e, pytest.mark.soak]
 
 POOL = "epu-anywhere"
 

@@ -39,7 +39,7 @@ def as_named(problem: RemoteError) -> Exception:
     """The remote error as the class of that name from our own tree, if there is one."""
     if problem.exc_type == "MethodNotFound":
         what = f"what runs there is older than this command: it has no '{problem.value}'"
-        return errors.EpuError(f"{what} (restart the coordinator: epu serve --stop, then --start)")
+        return errors.EpuError(f"{what} (restart the coordinator)")
     for module, tree in ((errors, errors.EpuError), (rpc_client, CallFailed)):
         found = getattr(module, problem.exc_type, None)
         if isinstance(found, type) and issubclass(found, tree) and found is not RemoteError:

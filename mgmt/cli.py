@@ -46,6 +46,7 @@ COMMANDS: dict[str, Lazy] = {
     "token": Lazy("mgmt.tokens.cli", "Let machines join that people boot."),
     "events": Lazy("mgmt.events.cli", "What happened: the history of the system."),
     "logs": Lazy("mgmt.logs.cli", "Collect the logs of a run."),
+    "doctor": Lazy("mgmt.doctor.cli", "Find what is wrong, and how to repair it."),
     "teardown": Lazy(_SYSTEM, "End a whole system, with a receipt."),
     "broker": Lazy(_SERVICES, "Start, stop or look at a private RabbitMQ node."),
     "serve": Lazy(_SERVICES, "Run the coordinator under supervisord."),

@@ -6,6 +6,8 @@ beside this module. ``n.rpc.management.status()`` works in ``nameko shell``.
 
 from agent import green  # noqa: F401, I001 - patches the standard library before all else
 
+import time
+from pathlib import Path
 from typing import Any
 
 from agent import bus
@@ -13,6 +15,7 @@ from agent.rpc_client import ClientPool
 from coordinator.config import config_of
 from mgmt import explain, history, node_access, node_details, status
 from mgmt.answers import SINGLE_TIMEOUT, ask
+from mgmt.vitals import vitals
 
 
 def build_calls(config: dict[str, Any]) -> ClientPool:
@@ -26,6 +29,7 @@ class Management:
 
     name = "management"
     calls = bus.Part(build_calls)
+    directory = bus.Part(lambda config: Path(config_of(config).state_dir))
 
     @bus.rpc
     def status(self) -> Any:
@@ -80,6 +84,10 @@ class Management:
     @bus.rpc
     def end_exec(self, node_id: str, exec_id: str) -> Any:
         return node_access.end_exec(self.calls.call, node_id, exec_id)
+
+    @bus.rpc
+    def vitals(self) -> Any:
+        return vitals(self.directory, time.time())
 
     @bus.rpc
     def pool_token(self, pool: str, lifetime: float, uses: int = 1) -> Any:

@@ -122,6 +122,7 @@ def test_every_command_has_help_with_an_example_and_json(name, command):
         (["events", "some.log"], "to read some.log: --file some.log"),
         (["events", "--file", "some.log", "--follow"], "--file reads what there is"),
         (["nodes", "--nope"], "No such option"),
+        (["doctor", "--yes"], "--yes and --end-workers go with --fix"),
         (["node", "exec", "x-0"], "Missing argument 'COMMAND"),
         (["node", "exec", "x-0", "--timeout", "0", "--", "ls"], "0 is not in the range"),
         (["node", "logs", "x-0", "-n", "9999"], "9999 is not in the range"),

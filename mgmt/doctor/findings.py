@@ -1,0 +1,326 @@
+"""From what was seen of a run to what is wrong with it, each with its repair. PURE.
+
+What could not be looked at is a finding too or is left out; it is never taken for well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+#: Clocks that differ by more, s, make ages and deadlines wrong in people's eyes.
+SKEW = 2.0
+#: A disk with less left of it, bytes or part of the whole, is as good as full.
+LEAST_FREE, LEAST_PART = 200 * 2**20, 0.05
+NODE_DISK_PERCENT = 95.0
+#: Ends of one process within RESTARTS_WITHIN seconds that make a loop.
+LOOP, RESTARTS_WITHIN = 3, 600.0
+#: Past its deadline, or in a state that has none, a node is stuck after so many seconds.
+LATE, ENDING_FOR = 60.0, 600.0
+
+
+class Action(str, Enum):
+    """What ``--fix`` can do by itself."""
+
+    START_BROKER = "start_broker"
+    START_COORDINATOR = "start_coordinator"
+    UNFREEZE = "unfreeze"
+    RESUME_POOL = "resume_pool"
+    ENABLE = "enable"
+    END_MACHINES = "end_machines"
+
+
+@dataclass(frozen=True)
+class Repair:
+    """``subjects``: pools or node ids. ``grave``: ends machines that may be at work."""
+
+    action: Action
+    subjects: tuple[str, ...] = ()
+    grave: bool = False
+
+    @property
+    def words(self) -> str:
+        """What is done, for a question."""
+        whom = f" {_names(self.subjects)}" if self.subjects else ""
+        return self.action.value.replace("_", " ") + whom
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong. ``remedy`` is what a person does; ``repair`` what we offer."""
+
+    kind: str
+    what: str
+    remedy: str
+    repair: Repair | None = None
+
+
+@dataclass(frozen=True)
+class Restarts:
+    """How often a process ended of late, and the last line that it wrote."""
+
+    count: int
+    last: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vitals:
+    """Of the machine with the coordinator. ``ahead``: its clock against ours, s; None: same."""
+
+    ahead: float | None = None
+    free: int | None = None
+    total: int | None = None
+    restarts: Mapping[str, Restarts] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSigns:
+    """What one node's agent said. ``ahead``: its clock against ours, s."""
+
+    ahead: float | None = None
+    disk_percent: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What was seen of a run. None: could not be looked at.
+
+    ``listed``: node id → cloud of each machine that the clouds list; ``known``: the node
+    ids that the provisioner's records held both before and after that listing, ``ever``
+    either time. ``late``: documents of nodes that are on their way.
+    """
+
+    run: str
+    ended: bool = False
+    half_torn_down: bool = False
+    broker_problem: str = ""
+    broker_directory: str = ""
+    coordinator_directory: str = ""
+    coordinator_runs: bool | None = None
+    status: Mapping[str, Any] | None = None
+    silence: str = ""
+    listed: Mapping[str, str] | None = None
+    unlisted: Mapping[str, str] = field(default_factory=dict)
+    known: frozenset[str] | None = None
+    ever: frozenset[str] = frozenset()
+    late: tuple[Mapping[str, Any], ...] = ()
+    vitals: Vitals | None = None
+    disk_here: tuple[int, int] | None = None
+    nodes: Mapping[str, NodeSigns] = field(default_factory=dict)
+
+
+def findings_of(seen: Evidence) -> list[Finding]:
+    """Everything that is wrong, what all else hangs on first."""
+    return [
+        *_ended(seen),
+        *_broker(seen),
+        *_coordinator(seen),
+        *_machines(seen),
+        *_switches(seen),
+        *_pools(seen),
+        *_stuck(seen),
+        *_clocks(seen),
+        *_disks(seen),
+    ]
+
+
+def _names(names: object) -> str:
+    found = sorted(str(name) for name in names)  # type: ignore[attr-defined]
+    return ", ".join(found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
+
+
+def _provisioner_answers(seen: Evidence) -> bool:
+    missing = (seen.status or {}).get("missing") or {}
+    return seen.status is not None and "provisioner" not in missing
+
+
+def _ended(seen: Evidence) -> Iterator[Finding]:
+    if seen.ended and seen.listed:
+        what = f"the run is ended and {len(seen.listed)} machines of it are left"
+        yield Finding(
+            "machines_left",
+            f"{what}: {_names(seen.listed)}",
+            f"epu teardown {seen.run} (or let this end them: --fix)",
+            Repair(Action.END_MACHINES, tuple(sorted(seen.listed)), grave=True),
+        )
+    elif seen.half_torn_down and not seen.ended:
+        what = "a teardown was begun and has not come to its end"
+        yield Finding("half_torn_down", what, f"epu teardown {seen.run} goes on with it")
+
+
+def _broker(seen: Evidence) -> Iterator[Finding]:
+    if seen.ended or not seen.broker_problem:
+        return
+    if seen.broker_directory:
+        remedy = f"epu broker start --dir {seen.broker_directory} --vhost {seen.run}"
+        yield Finding("dead_broker", seen.broker_problem, remedy, Repair(Action.START_BROKER))
+    else:
+        remedy = f"start it where it runs; if its machine is gone: epu repair {seen.run}"
+        yield Finding("dead_broker", seen.broker_problem, remedy)
+
+
+def _coordinator(seen: Evidence) -> Iterator[Finding]:
+    if seen.ended:
+        return
+    restarts = seen.vitals.restarts if seen.vitals else {}
+    for name, loop in sorted(restarts.items()):
+        if loop.count >= LOOP:
+            minutes = RESTARTS_WITHIN / 60
+            what = f"{name} ended {loop.count} times in the last {minutes:g} minutes"
+            last = f"; its last words: {loop.last}" if loop.last else ""
+            remedy = f"see {name}.log (epu logs fetch {seen.run})"
+            yield Finding("restart_loop", what + last, remedy)
+    if seen.coordinator_runs is False:
+        where = seen.coordinator_directory
+        what = f"the coordinator does not run (its supervisord in {where} is gone)"
+        remedy = f"epu repair {seen.run}"
+        yield Finding("no_coordinator", what, remedy, Repair(Action.START_COORDINATOR))
+    elif not seen.broker_problem and seen.silence:
+        what = f"the coordinator does not answer: {seen.silence}"
+        yield Finding("silent_coordinator", what, f"epu repair {seen.run}")
+    for name, why in sorted(((seen.status or {}).get("missing") or {}).items()):
+        remedy = f"its supervisor restarts it; if that lasts: epu logs fetch {seen.run}"
+        yield Finding("silent_component", f"{name} does not answer: {why}", remedy)
+
+
+def _machines(seen: Evidence) -> Iterator[Finding]:
+    for cloud, why in sorted(seen.unlisted.items()):
+        what = f"cloud {cloud} can't be listed: {why}"
+        yield Finding(
+            "cloud_not_listed", what, "give its credentials to this command, or repair it"
+        )
+    if seen.ended or seen.listed is None:
+        return
+    if not _provisioner_answers(seen):
+        if seen.listed:
+            clouds = _names(set(seen.listed.values()))
+            what = f"no provisioner answers, and {clouds} list {len(seen.listed)} workers"
+            yield Finding(
+                "workers_without_provisioner",
+                f"{what}: {_names(seen.listed)}",
+                f"epu repair {seen.run}; if it is gone for ever: epu doctor {seen.run} --fix"
+                f" --end-workers, then epu teardown {seen.run}",
+                Repair(Action.END_MACHINES, tuple(sorted(seen.listed)), grave=True),
+            )
+        return
+    if seen.known is None:
+        return
+    if strays := sorted(set(seen.listed) - seen.ever):
+        yield Finding(
+            "machine_without_record",
+            f"{len(strays)} machines of the run are in no record: {_names(strays)}",
+            "the provisioner ends strays after a while; --fix ends them now",
+            Repair(Action.END_MACHINES, tuple(strays), grave=True),
+        )
+    if not seen.unlisted and (lost := sorted(seen.known - set(seen.listed))):
+        what = f"{len(lost)} records have no machine: {_names(lost)}"
+        remedy = "two witnesses settle it within minutes; if not: epu node show NODE"
+        yield Finding("record_without_machine", what, remedy)
+
+
+def _switches(seen: Evidence) -> Iterator[Finding]:
+    components = (seen.status or {}).get("components") or {}
+    controller, provisioner = components.get("controller", {}), components.get("provisioner", {})
+    sensors = components.get("sensors", {})
+    if frozen := controller.get("frozen"):
+        what = f"all pools are held: {frozen}"
+        yield Finding("frozen", what, "epu resume", Repair(Action.UNFREEZE))
+    if provisioner.get("stopping"):
+        what = "every worker is being ended (terminate_all)"
+        yield Finding("stopping", what, f"epu teardown {seen.run} finishes it")
+    elif provisioner.get("enabled") is False:
+        what = "launches are disabled"
+        yield Finding("disabled", what, "let it launch again: --fix", Repair(Action.ENABLE))
+    if sensors.get("blind"):
+        what = "the sensors service hears nobody, itself included: no silence counts"
+        yield Finding("blind", what, "see the broker and its connections: epu broker status")
+    if sensors.get("presence_source") == "none":
+        what = "the broker tells nobody when an agent is lost (no event exchange)"
+        remedy = "enable the plugin rabbitmq_event_exchange there; losses are found more slowly"
+        yield Finding("no_presence", what, remedy)
+    progress = (seen.status or {}).get("progress") or {}
+    if away := progress.get("accounts_away"):
+        what = f"{away['reason']}: launches hold and boot_timeout stands still"
+        yield Finding("accounts_away", what, "repair the broker's management API or the registrar")
+    for name, cloud in sorted((progress.get("clouds") or {}).items()):
+        if cloud.get("problem"):
+            what = f"cloud {name}: {cloud['problem']}"
+            yield Finding("cloud_problem", what, "the provisioner goes on trying")
+
+
+def _pools(seen: Evidence) -> Iterator[Finding]:
+    for pool in (seen.status or {}).get("pools") or ():
+        name = str(pool["name"])
+        resume = Repair(Action.RESUME_POOL, (name,))
+        if pool.get("brake") == "MELTDOWN":
+            what = f"the brake of pool {name} is open at MELTDOWN: {pool.get('reason')}"
+            yield Finding("brake", what, f"find out why, then: epu pool resume {name}", resume)
+        elif pool.get("state") == "HELD":
+            held = (seen.status or {}).get("components", {}).get("controller", {}).get("frozen")
+            if not held:  # else it was said once for all
+                what = f"pool {name} is held: {pool.get('reason')}"
+                why = f"epu explain {name}; if a person held it: epu pool resume {name}"
+                yield Finding("held_pool", what, why, resume)
+        elif pool.get("state") == "FAILED":
+            what = f"pool {name} is FAILED: {pool.get('reason')}"
+            yield Finding("failed_pool", what, f"epu explain {name}; epu nodes --pool {name} --all")
+
+
+def _stuck(seen: Evidence) -> Iterator[Finding]:
+    for node in seen.late:
+        why = stuck(node)
+        if why:
+            what = f"node {node['node_id']} is stuck in {node['state']}: {why}"
+            reason = f" ({node['reason']})" if node.get("reason") else ""
+            yield Finding("stuck_node", what + reason, f"epu node show {node['node_id']}")
+
+
+def stuck(node: Mapping[str, Any]) -> str:
+    """Why a node on its way (a document of ``epu node show``) is late; "" when it is not."""
+    now, state = float(node["now"]), node["state"]
+    since = now - float(node["state_since"])
+    deadlines = {
+        "REQUESTED": node.get("launch_deadline"),
+        "LAUNCHING": node.get("launch_deadline"),
+        "BOOTING": node.get("boot_deadline"),
+        "DRAINING": node.get("drain_deadline"),
+    }
+    deadline = deadlines.get(state)
+    if deadline is not None and now > deadline + LATE:
+        return f"its deadline passed {now - deadline:.0f} s ago"
+    if state == "TERMINATING" and since > ENDING_FOR:
+        return f"its end was asked for {since:.0f} s ago"
+    if state == "BOOT_FAILED" and since > ENDING_FOR and not node.get("kept_until"):
+        return f"it failed {since:.0f} s ago and was not cleared away"
+    return ""
+
+
+def _clocks(seen: Evidence) -> Iterator[Finding]:
+    ahead = {name: signs.ahead for name, signs in seen.nodes.items()}
+    if seen.vitals is not None:
+        ahead = {"the coordinator": seen.vitals.ahead, **ahead}
+    for name, seconds in ahead.items():
+        if seconds is not None and abs(seconds) > SKEW:
+            way = "ahead of" if seconds > 0 else "behind"
+            what = f"the clock of {name} is {abs(seconds):.1f} s {way} this machine's"
+            yield Finding("clock_skew", what, "run a time service (chrony) there and here")
+
+
+def _disks(seen: Evidence) -> Iterator[Finding]:
+    found = {"this machine": seen.disk_here}
+    if seen.vitals is not None and seen.vitals.free is not None and seen.vitals.total is not None:
+        found["the coordinator's machine"] = (seen.vitals.free, seen.vitals.total)
+    said = set()
+    for name, disk in found.items():
+        if disk and (disk[0] < LEAST_FREE or disk[0] < LEAST_PART * disk[1]) and disk not in said:
+            said.add(disk)
+            what = (
+                f"the disk of {name} has {disk[0] / 2**20:.0f} MB left of {disk[1] / 2**30:.0f} GB"
+            )
+            yield Finding("full_disk", what, "free some space; epu clean removes ended runs")
+    for name, signs in seen.nodes.items():
+        if signs.disk_percent is not None and signs.disk_percent >= NODE_DISK_PERCENT:
+            what = f"the disk of node {name} is {signs.disk_percent:.0f} % full"
+            yield Finding("full_disk", what, f"epu node exec {name} -- df -h")

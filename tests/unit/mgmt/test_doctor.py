@@ -1,0 +1,219 @@
+"""What ``epu doctor`` makes of what was seen of a run."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mgmt.doctor.findings import (
+    Action,
+    Evidence,
+    Finding,
+    NodeSigns,
+    Restarts,
+    Vitals,
+    findings_of,
+    stuck,
+)
+from mgmt.doctor.machine import ec2_credentials, examine, verdict_line
+from mgmt.vitals import recent_ends, vitals
+
+
+def status(**other: Any) -> dict[str, Any]:
+    return {
+        "components": {
+            "controller": {"frozen": None},
+            "provisioner": {"enabled": True, "stopping": False},
+            "sensors": {"blind": False, "presence_source": "event exchange"},
+        },
+        "missing": {},
+        "pools": [{"name": "web", "state": "STABLE", "brake": "NORMAL", "reason": "as wanted"}],
+        "progress": {"clouds": {"here": {"problem": ""}}, "accounts_away": None},
+        **other,
+    }
+
+
+def seen(**other: Any) -> list[Finding]:
+    known = {
+        "run": "demo",
+        "status": status(),
+        "listed": {"n-0": "here"},
+        "known": frozenset({"n-0"}),
+        "ever": frozenset({"n-0"}),
+    }
+    return findings_of(Evidence(**{**known, **other}))
+
+
+def kinds(found: list[Finding]) -> list[str]:
+    return [each.kind for each in found]
+
+
+def test_of_a_system_that_is_well_nothing_is_found():
+    assert seen() == []
+
+
+def test_a_dead_broker_of_this_machine_can_be_started_and_another_only_by_a_person():
+    silent: dict[str, Any] = {"status": None, "listed": {}, "known": None, "broker_problem": "dead"}
+    (here,) = seen(broker_directory="/b", **silent)
+    assert here.repair and here.repair.action is Action.START_BROKER
+    assert "epu broker start --dir /b --vhost demo" in here.remedy
+    (elsewhere,) = seen(**silent)
+    assert elsewhere.repair is None and "epu repair demo" in elsewhere.remedy
+
+
+def test_workers_of_a_provisioner_that_is_gone_are_listed_and_their_end_is_a_grave_offer():
+    (found,) = seen(status=None, silence="", known=None, listed={"n-1": "ec2", "n-0": "ec2"})
+    assert "no provisioner answers, and ec2 list 2 workers: n-0, n-1" in found.what
+    assert found.repair and found.repair.grave and found.repair.subjects == ("n-0", "n-1")
+    missing = status(missing={"provisioner": "no answer"})
+    assert "workers_without_provisioner" in kinds(seen(status=missing, known=None))
+
+
+def test_a_cloud_that_can_not_be_listed_is_said_and_is_no_empty_one():
+    found = seen(status=None, known=None, listed={}, unlisted={"ec2": "no credentials"})
+    assert kinds(found) == ["cloud_not_listed"] and "no credentials" in found[0].what
+    whole = seen(listed={}, unlisted={"ec2": "no credentials"})
+    assert kinds(whole) == ["cloud_not_listed"], "absence from half a listing says nothing"
+
+
+def test_machines_without_records_and_records_without_machines():
+    found = seen(listed={"n-0": "here", "stray-0": "here"}, known=frozenset({"n-0", "lost-0"}))
+    assert kinds(found) == ["machine_without_record", "record_without_machine"]
+    assert "stray-0" in found[0].what and "lost-0" in found[1].what
+    launched_meanwhile = seen(listed={"n-0": "here", "n-1": "here"}, ever=frozenset({"n-0", "n-1"}))
+    assert launched_meanwhile == []
+
+
+def test_an_ended_run_with_machines_left_is_found_and_one_without_is_well():
+    gone: dict[str, Any] = {"ended": True, "status": None, "known": None}
+    assert kinds(seen(**gone)) == ["machines_left"]
+    assert seen(**gone, listed={}) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "action"),
+    [
+        ({"components": {"controller": {"frozen": "by hand"}}}, "frozen", Action.UNFREEZE),
+        (
+            {"components": {"provisioner": {"enabled": False, "stopping": False}}},
+            "disabled",
+            Action.ENABLE,
+        ),
+        ({"components": {"provisioner": {"enabled": False, "stopping": True}}}, "stopping", None),
+        ({"components": {"sensors": {"blind": True}}}, "blind", None),
+        ({"components": {"sensors": {"presence_source": "none"}}}, "no_presence", None),
+        ({"missing": {"registrar": "no answer"}}, "silent_component", None),
+        ({"progress": {"clouds": {"ec2": {"problem": "refused"}}}}, "cloud_problem", None),
+        (
+            {"progress": {"accounts_away": {"reason": "the API is away"}, "clouds": {}}},
+            "accounts_away",
+            None,
+        ),
+        ({"pools": [{"name": "p", "state": "HELD"}]}, "held_pool", Action.RESUME_POOL),
+        ({"pools": [{"name": "p", "state": "FAILED"}]}, "failed_pool", None),
+        (
+            {"pools": [{"name": "p", "state": "PENDING", "brake": "MELTDOWN"}]},
+            "brake",
+            Action.RESUME_POOL,
+        ),
+    ],
+)
+def test_what_stands_still_is_found_with_its_repair(change, kind, action):
+    (found,) = seen(status=status(**change))
+    assert found.kind == kind and found.remedy
+    assert (found.repair.action if found.repair else None) is action
+
+
+def test_a_pool_that_is_held_because_all_are_is_not_told_again():
+    frozen = status(
+        components={"controller": {"frozen": "x"}}, pools=[{"name": "p", "state": "HELD"}]
+    )
+    assert kinds(seen(status=frozen)) == ["frozen"]
+
+
+def late(state: str, **other: Any) -> dict[str, Any]:
+    return {"node_id": "n-0", "state": state, "now": 10_000.0, "state_since": 9_000.0, **other}
+
+
+@pytest.mark.parametrize(
+    ("node", "is_stuck"),
+    [
+        (late("BOOTING", boot_deadline=9_900.0), True),
+        (late("BOOTING", boot_deadline=9_990.0), False),
+        (late("BOOTING", boot_deadline=None), False),
+        (late("LAUNCHING", launch_deadline=9_000.0), True),
+        (late("DRAINING", drain_deadline=9_000.0), True),
+        (late("DRAINING", drain_deadline=11_000.0), False),
+        (late("TERMINATING"), True),
+        (late("TERMINATING", state_since=9_900.0), False),
+        (late("BOOT_FAILED", kept_until=12_000.0), False),
+        (late("BOOT_FAILED"), True),
+    ],
+)
+def test_a_node_is_stuck_past_its_deadline_and_not_before(node, is_stuck):
+    assert bool(stuck(node)) is is_stuck
+    assert kinds(seen(late=(node,))) == (["stuck_node"] if is_stuck else [])
+
+
+def test_clocks_disks_and_loops():
+    loop = {"controller": Restarts(3, "OperationalError: disk is full"), "sensors": Restarts(2)}
+    found = seen(
+        vitals=Vitals(ahead=-5.0, free=10, total=1000, restarts=loop),
+        disk_here=(10, 1000),
+        nodes={"n-0": NodeSigns(ahead=3.0, disk_percent=99.0), "n-1": NodeSigns(ahead=1.0)},
+    )
+    assert kinds(found) == ["restart_loop", "clock_skew", "clock_skew", "full_disk", "full_disk"]
+    assert "controller ended 3 times" in found[0].what and "disk is full" in found[0].what
+    assert "5.0 s behind" in found[1].what and "n-0 is 3.0 s ahead" in found[2].what
+
+
+# ------------------------------------------------------------------ looking
+
+
+def test_ends_of_processes_are_counted_as_long_as_they_are_recent():
+    now = time.time()
+
+    def line(age: float, text: str) -> str:
+        moment = time.localtime(now - age)
+        return f"{time.strftime('%Y-%m-%d %H:%M:%S', moment)},123 INFO {text}"
+
+    lines = [
+        line(9000, "exited: controller (exit status 1; not expected)"),
+        line(300, "exited: controller (exit status 1; not expected)"),
+        line(200, "spawned: 'controller' with pid 7"),
+        line(100, "exited: controller (terminated by SIGKILL; not expected)"),
+        line(50, "exited: sensors (exit status 0; expected)"),
+        "a line of another kind",
+    ]
+    assert recent_ends(lines, now) == {"controller": 2, "sensors": 1}
+
+
+def test_the_last_words_of_a_process_that_ended_are_told_without_a_password(tmp_path: Path):
+    (tmp_path / "logs").mkdir()
+    at = time.strftime("%Y-%m-%d %H:%M:%S")
+    ended = f"{at},1 INFO exited: controller (exit status 1; not expected)\n"
+    (tmp_path / "logs" / "supervisord.log").write_text(ended)
+    (tmp_path / "logs" / "controller.log").write_text("x\ncan't reach amqp://me:s3cr3t@h/v\n\n")
+    told = vitals(tmp_path, time.time())
+    last = {"count": 1, "last": "can't reach amqp://me:***@h/v"}
+    assert told["restarts"] == {"controller": last}
+    assert told["free"] <= told["total"]
+
+
+def test_what_is_wanted_from_a_machine_decides_what_it_lacks(monkeypatch, tmp_path: Path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    lacking = {each.name for each in examine(frozenset({"qemu", "ec2"})) if each.mark == "MISSING"}
+    assert {"qemu-system-x86_64", "EC2 credentials"} <= lacking
+    assert all(each.remedy and each.needed_by for each in examine())
+    line = verdict_line(examine(frozenset({"ec2"})))
+    assert line.startswith("NOT OK: this machine lacks") and "EC2 credentials" in line
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cr3t")
+    assert ec2_credentials() == "environment"

@@ -26,6 +26,7 @@ from coordinator.provisioner.lifecycle import (
     note,
     torn_down,
 )
+from coordinator.provisioner.looks import LAUNCHES_OF_A_LOOK, Looks
 from coordinator.provisioner.reconcile import Listing, Sightings, sync_from_observed
 from coordinator.provisioner.steps import (
     CallLaunch,
@@ -62,7 +63,7 @@ class CloudCycle:
         self.listed: int | None = None
         self.listed_at: float | None = None
         self._list_at = 0.0
-        self._wanted: set[str] = set()
+        self._looks = Looks()
         self._to_ping: set[str] = set()
         self._sightings = Sightings()
         self._running = False
@@ -74,8 +75,11 @@ class CloudCycle:
         self.due = 0.0
 
     def look_for(self, record: Record) -> None:
-        """A hint that a machine may be gone: list it at once, ping it if it is there."""
-        self._wanted.add(record.launch_id)
+        """A hint that a machine may be gone: list it at once, ping it if it is there.
+
+        While the cloud still lists it, and no ping is answered, it is listed a few times more.
+        """
+        self._looks = self._looks.hinted([record.node_id], self._tools.clock())
         self._to_ping.add(record.node_id)
         self.wake()
 
@@ -114,9 +118,10 @@ class CloudCycle:
             return self.calls.held_until
         try:
             if now >= self._list_at:
+                self._looks = self._looks.listed(now)
                 self._observe(None)
-            elif self._wanted:
-                self._observe(self._wanted)
+            elif due := self._looks.due(now):
+                self._look(due, now)
             self._act()
         except CloudHeld:
             self._list_at = 0.0
@@ -124,8 +129,22 @@ class CloudCycle:
         self._ping()
         return self._next_due()
 
+    def _look(self, node_ids: Collection[str], now: float) -> None:
+        """One listing of those who still may be gone; of everything where they are many."""
+        self._looks = self._looks.looked(now)
+        launch_ids = {record.launch_id for record in self._suspected(node_ids)}
+        if launch_ids:
+            self._observe(launch_ids if len(launch_ids) <= LAUNCHES_OF_A_LOOK else None)
+
+    def _suspected(self, node_ids: Collection[str]) -> list[Record]:
+        """Those of the nodes that should be there and whose presence was lost."""
+        return [
+            record
+            for record in self._tools.records.named(node_ids).values()
+            if record.state in (BOOTING, RUNNING, DRAINING) and record.presence_lost_at is not None
+        ]
+
     def _observe(self, launch_ids: Collection[str] | None) -> None:
-        self._wanted = set()
         if launch_ids is None:
             self._list_at = self._tools.clock() + self._tools.listing_interval
         listing = self.calls.listing(launch_ids)
@@ -143,8 +162,8 @@ class CloudCycle:
     def _sync(self, listing: Listing, known_pools: frozenset[str]) -> None:
         named = [f"{machine.launch_id}-{machine.index}" for machine in listing.machines]
         silent: dict[str, bool | None] = {}
+        records = self._tools.records.of_cloud(self.name, named, listing.launch_ids)
         for _ in range(2):  # the second time with the second witness, if one is needed
-            records = self._tools.records.of_cloud(self.name, named)
             synced = sync_from_observed(
                 records,
                 listing,
@@ -158,6 +177,9 @@ class CloudCycle:
             suspects = [record for record in records if record.node_id in synced.suspects]
             witness = self._tools.ask_witness(synced.suspects)
             silent = silence(suspects, witness, self._tools.clock())
+            # Only of the suspects may it matter what came while the witness was asked.
+            fresh = self._tools.records.named(synced.suspects)
+            records = [fresh.get(record.node_id, record) for record in records]
         heard = [note(r, presence_lost_at=None) for r in records if silent.get(r.node_id) is False]
         self._sightings = synced.sightings
         self._tools.commit([*synced.changes, *heard])
@@ -222,11 +244,7 @@ class CloudCycle:
     def _ping(self) -> None:
         """Ask those whose presence was lost, and whose machine is there, for a sign of life."""
         asked, self._to_ping = self._to_ping, set()
-        records = [
-            record
-            for record in self._tools.records.named(asked).values()
-            if record.state in (BOOTING, RUNNING, DRAINING) and record.presence_lost_at is not None
-        ]
+        records = self._suspected(asked)
         answers = self._tools.in_parallel(self._answers, [record.node_id for record in records])
         heard = [record for record, answer in zip(records, answers, strict=True) if answer]
         self._tools.commit([note(record, presence_lost_at=None) for record in heard])
@@ -245,4 +263,5 @@ class CloudCycle:
             soon = self._tools.clock() + min(FLUX_INTERVAL, self._tools.listing_interval)
             self._list_at = min(self._list_at, soon)
         wake = wake_at(records, self._tools.accounts_away())
-        return self._list_at if wake is None else min(self._list_at, wake)
+        times = [self._list_at, self._looks.next_at(), *([] if wake is None else [wake])]
+        return min(times)

@@ -186,6 +186,16 @@ class Applied:
     before: InstanceState | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Switches:
+    """What a teardown stored. ``stopping``: end everything; ``at_once``: without draining."""
+
+    enabled: bool = True
+    stopping: bool = False
+    at_once: bool = False
+    drain_timeout: float | None = None
+
+
 def move(record: Record, to: InstanceState, now: float, reason: str, **fields: Any) -> Change:
     """The change to another state, with the deadlines that begin there.
 

@@ -85,8 +85,8 @@ def sync_from_observed(
 ) -> Synced:
     """Let the records agree with a listing. Decides nothing; may be repeated.
 
-    ``records``: those of this cloud that are not final, and the final ones of machines that
-    are listed. ``window``: the driver's consistency window. Machines of pools that we do
+    ``records``: those of this cloud that are not final, of the launches that were asked for,
+    and the final ones of machines that are listed. ``window``: the driver's consistency window. Machines of pools that we do
     not know (the boot tool's base nodes carry the same run) are never judged.
     """
     by_id = {record.node_id: record for record in records}
@@ -107,12 +107,13 @@ def sync_from_observed(
         stray_since[machine.cloud_id] = since
         if listing.at - since >= window + STRAY_MARGIN:
             doomed.append(machine.cloud_id)
-    if listing.launch_ids is not None:
-        stray_since = {**sightings.stray_since, **stray_since}
-
     changes: list[Change] = []
     suspects: list[str] = []
     absent_since: dict[str, float] = {}
+    if listing.launch_ids is not None:  # of others it says nothing
+        stray_since = {**sightings.stray_since, **stray_since}
+        others = sightings.absent_since.keys() - by_id.keys()
+        absent_since = {node_id: sightings.absent_since[node_id] for node_id in others}
     for record in records:
         if record.final:
             continue

@@ -8,7 +8,7 @@ next version; what only we use (back-off, deadlines) does not.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
@@ -30,6 +30,7 @@ from coordinator.provisioner.lifecycle import (
     Applied,
     Change,
     Record,
+    Switches,
     after,
     transition,
 )
@@ -52,16 +53,6 @@ _RESTLESS = sorted({state.value for state in InstanceState} - {RUNNING.value, *F
 _RECORD_COLUMNS = {field.name for field in fields(Record)} & set(instances.c.keys())
 
 
-@dataclass(frozen=True, kw_only=True)
-class Switches:
-    """What a teardown stored. ``stopping``: end everything; ``at_once``: without draining."""
-
-    enabled: bool = True
-    stopping: bool = False
-    at_once: bool = False
-    drain_timeout: float | None = None
-
-
 class Records:
     """Instances, launches, batches and switches in the provisioner's store."""
 
@@ -70,16 +61,26 @@ class Records:
 
     # ---------------------------------------------------------------- reading
 
-    def of_cloud(self, cloud: str, listed: Collection[str] = ()) -> list[Record]:
+    def of_cloud(
+        self,
+        cloud: str,
+        listed: Collection[str] = (),
+        launch_ids: Collection[str] | None = None,
+    ) -> list[Record]:
         """Records of a cloud that are not final, or whose machine shall be ended again.
 
         Those of the node ids ``listed`` are there whatever their state, tombstones too.
+        ``launch_ids``: of these launches only.
         """
         current = and_(
             instances.c.cloud == cloud,
             or_(instances.c.state.not_in(FINAL), instances.c.next_attempt_at.is_not(None)),
         )
-        found = {record.node_id: record for record in self._records(current)}
+        asked_for = [current]
+        if launch_ids is not None:
+            parts = chunks(sorted(set(launch_ids)))
+            asked_for = [and_(current, instances.c.launch_id.in_(part)) for part in parts]
+        found = {record.node_id: record for one in asked_for for record in self._records(one)}
         for part in chunks(sorted(set(listed) - set(found))):
             asked = instances.c.node_id.in_(part)
             found |= {record.node_id: record for record in self._records(asked)}

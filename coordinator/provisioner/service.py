@@ -133,7 +133,7 @@ class ProvisionerService:
     def status(self) -> Any:
         return self.part.status()
 
-    @bus.every(0.5, eager=True)
+    @bus.every(0.2, eager=True)
     def tick(self) -> None:
         self._serve_due()
 

@@ -8,8 +8,14 @@ from typing import Any
 from agent.messages import ADOPTED_CLOUD
 from coordinator.provisioner.cloud_calls import Tools
 from coordinator.provisioner.cloud_cycle import CloudCycle
-from coordinator.provisioner.lifecycle import DRAINING, Change, Record, note, torn_down
-from coordinator.provisioner.records import Switches
+from coordinator.provisioner.lifecycle import (
+    DRAINING,
+    Change,
+    Record,
+    Switches,
+    note,
+    torn_down,
+)
 
 
 def begin_teardown(tools: Tools, now: bool, drain_timeout: float | None) -> None:

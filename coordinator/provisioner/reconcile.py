@@ -86,8 +86,9 @@ def sync_from_observed(
     """Let the records agree with a listing. Decides nothing; may be repeated.
 
     ``records``: those of this cloud that are not final, of the launches that were asked for,
-    and the final ones of machines that are listed. ``window``: the driver's consistency window. Machines of pools that we do
-    not know (the boot tool's base nodes carry the same run) are never judged.
+    and the final ones of machines that are listed. ``window``: the driver's consistency
+    window. Machines of pools that we do not know (the boot tool's base nodes carry the same
+    run) are never judged.
     """
     by_id = {record.node_id: record for record in records}
     bound: dict[str, CloudInstance] = {}

@@ -165,7 +165,7 @@ class Fleet:
             self._bring_up()
             self._rest()
             self._signals("wished → launch call", self._wish_one, AIM)
-            # The cloud must say so, too, which the next listing does: the aim is not met yet.
+            # The cloud must say so, too: its listing is behind by up to LAG.
             self._signals("machine lost → launch call", self._lose_one, AIM)
             self._end()
         finally:

@@ -28,6 +28,7 @@ from coordinator.controller.pool import PoolMemory, memory_to_dict, released
 from coordinator.controller.pool_state import decision_signature, worth_storing
 from coordinator.controller.pool_status import pool_status
 from coordinator.controller.records import PoolRecords, StoredPool
+from coordinator.controller.turns import Turns
 from coordinator.errors import ConfigProblem, NotFound, Problem, did_you_mean
 from coordinator.events import EventLog
 from coordinator.pool_spec import changed_section, check_clouds, parse_pool
@@ -68,6 +69,7 @@ class Keeper:
         self._pending = records.pending()
         self._pools = {stored.name: self._loaded(stored) for stored in records.load()}
         self._cycle_seconds = 0.0
+        self._turns = Turns(self._cycle)
         self._enabled = True
 
     # ---------------------------------------------------------------- pools
@@ -153,7 +155,11 @@ class Keeper:
     # ---------------------------------------------------------------- the cycle
 
     def cycle(self) -> None:
-        """One cycle of every pool. One pool's trouble is not another's."""
+        """One cycle of every pool, and one more for who asked during it."""
+        self._turns.take()
+
+    def _cycle(self) -> None:
+        """One pool's trouble is not another's."""
         if not self._pools:
             return
         began = time.monotonic()

@@ -20,6 +20,7 @@ from coordinator.provisioner.lifecycle import (
     DRAINING,
     LAUNCHING,
     RUNNING,
+    TERMINATED,
     TERMINATING,
     Change,
     Record,
@@ -48,8 +49,13 @@ AFTER_DEFECT = 5.0
 PING_TIMEOUT = 3.0
 #: Launch calls to one cloud at the same time; a driver's host works on so many.
 LAUNCHES_AT_ONCE = 4
+#: The controller has so long to take a hint, s. Whatever became of it, it looks by itself.
+HINT_TIMEOUT = 1.0
 #: Passes without a pause in between; what is left waits for the next tick.
 PASSES = 10
+
+#: Whose end leaves a place that the controller fills.
+_SERVING = (BOOTING, RUNNING)
 
 
 class CloudCycle:
@@ -131,8 +137,8 @@ class CloudCycle:
 
     def _look(self, node_ids: Collection[str], now: float) -> None:
         """One listing of those who still may be gone; of everything where they are many."""
-        self._looks = self._looks.looked(now)
         launch_ids = {record.launch_id for record in self._suspected(node_ids)}
+        self._looks = self._looks.looked(now) if launch_ids else self._looks.listed(now)
         if launch_ids:
             self._observe(launch_ids if len(launch_ids) <= LAUNCHES_OF_A_LOOK else None)
 
@@ -141,7 +147,7 @@ class CloudCycle:
         return [
             record
             for record in self._tools.records.named(node_ids).values()
-            if record.state in (BOOTING, RUNNING, DRAINING) and record.presence_lost_at is not None
+            if record.state in (*_SERVING, DRAINING) and record.presence_lost_at is not None
         ]
 
     def _observe(self, launch_ids: Collection[str] | None) -> None:
@@ -183,9 +189,20 @@ class CloudCycle:
         heard = [note(r, presence_lost_at=None) for r in records if silent.get(r.node_id) is False]
         self._sightings = synced.sightings
         self._tools.commit([*synced.changes, *heard])
+        if any(
+            change.to is TERMINATED and change.expected in _SERVING for change in synced.changes
+        ):
+            self._tell_controller()
         self._tell_contradicted(records, synced.changes)
         if listing.launch_ids is None or synced.doomed:
             self.calls.destroy(synced.doomed)
+
+    def _tell_controller(self) -> None:
+        """A hint: whoever is to be replaced need not wait for the next cycle."""
+        try:
+            self._tools.call("controller", "look", timeout=HINT_TIMEOUT)
+        except CallFailed as problem:
+            log.info("the controller finds by itself who is gone: %s", problem)
 
     def _tell_contradicted(self, records: Sequence[Record], changes: Sequence[Change]) -> None:
         """A node whose cloud calls its machine otherwise than it said: somebody must look."""

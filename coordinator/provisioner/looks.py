@@ -50,7 +50,7 @@ class Looks:
         return replace(self.listed(now), last=now)
 
     def listed(self, now: float) -> Looks:
-        """A whole listing was begun at ``now``: it shows all who were to be looked at."""
+        """Who was due at ``now`` needs no look: a whole listing shows them, or they are gone."""
         left = {
             node_id: tuple(at for at in times if at > now) for node_id, times in self.times.items()
         }

@@ -243,6 +243,10 @@ class Provisioner:
             self._records.forget(now)
         return [name for name, cycle in self.cycles.items() if cycle.due <= now]
 
+    def due_in(self, cloud: str) -> float:
+        """Seconds until a cloud's ``reconcile`` should run; never is infinity."""
+        return max(0.0, self.cycles[cloud].due - self._clock())
+
     def reconcile(self, cloud: str) -> None:
         """List one cloud if that is due and do what its records need. May be slow."""
         self.cycles[cloud].run()

@@ -15,6 +15,8 @@ from agent.wire import from_wire, to_wire
 from coordinator.config import config_of, read_access
 from coordinator.provisioner.provisioner import Provisioner
 
+#: How often is looked whether a cloud wants to run, s.
+TICK = 0.5
 #: Agents that are asked at the same time.
 IN_FLIGHT = 50
 
@@ -133,7 +135,7 @@ class ProvisionerService:
     def status(self) -> Any:
         return self.part.status()
 
-    @bus.every(0.2, eager=True)
+    @bus.every(TICK, eager=True)
     def tick(self) -> None:
         self._serve_due()
 
@@ -148,7 +150,13 @@ class ProvisionerService:
     def _serve_due(self) -> None:
         """A greenlet per cloud that wants to run: a slow one delays nobody."""
         for cloud in self.part.due():
-            eventlet.spawn_n(self.part.reconcile, cloud)
+            eventlet.spawn_n(self._serve, cloud)
+
+    def _serve(self, cloud: str) -> None:
+        self.part.reconcile(cloud)
+        soon = self.part.due_in(cloud)
+        if soon < 2 * TICK:  # what wants to be done at its moment need not wait for the next tick
+            eventlet.spawn_after(soon, self._serve_due)
 
 
 if __name__ == "__main__":

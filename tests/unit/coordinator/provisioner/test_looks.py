@@ -60,6 +60,20 @@ def test_a_machine_that_stays_listed_is_looked_at_a_few_times_and_left_alone(wor
     assert world.states() == {"l1-0": "RUNNING"}
 
 
+def test_the_looks_at_one_who_is_gone_delay_no_look_at_another(
+    make_world: Callable[..., Any],
+) -> None:
+    world = make_world(lag=0.0)
+    world.running(2)
+    just_listed(world)
+    lose(world, "l1-0", heard=("l1-1",))
+    world.pass_time(1.1, step=0.1)
+    assert world.states() == {"l1-0": "TERMINATED", "l1-1": "RUNNING"}
+    lose(world, "l1-1")
+    world.pass_time(0.1, step=0.1)
+    assert world.states()["l1-1"] == "TERMINATED"
+
+
 def test_who_answers_the_ping_is_not_looked_at_again(world: Any) -> None:
     world.running(1)
     world.agents["l1-0"] = {"beat_now": {}}
@@ -132,3 +146,16 @@ def test_a_whole_listing_is_a_look_at_everybody() -> None:
     looks = Looks().hinted(["a", "b"], 10.0).listed(10.5)
     assert looks.due(10.6) == frozenset()
     assert looks.due(11.0) == {"a", "b"}, "the looks that come after it are still to come"
+
+
+def test_the_controller_is_told_when_a_machine_is_gone_and_not_while_it_is_in_doubt(
+    make_world: Callable[..., Any],
+) -> None:
+    world = make_world(lag=1.8)
+    world.running(2)
+    just_listed(world)
+    lose(world, "l1-0", heard=("l1-1",))
+    world.pass_time(1.1, step=0.1)
+    assert ("controller", "look") not in world.asked
+    world.pass_time(1.0, step=0.1)
+    assert world.asked.count(("controller", "look")) == 1

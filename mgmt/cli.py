@@ -47,6 +47,7 @@ COMMANDS: dict[str, Lazy] = {
     "events": Lazy("mgmt.events.cli", "What happened: the history of the system."),
     "logs": Lazy("mgmt.logs.cli", "Collect the logs of a run."),
     "doctor": Lazy("mgmt.doctor.cli", "Find what is wrong, and how to repair it."),
+    "watch": Lazy("mgmt.watch.cli", "A live view of a system."),
     "teardown": Lazy(_SYSTEM, "End a whole system, with a receipt."),
     "broker": Lazy(_SERVICES, "Start, stop or look at a private RabbitMQ node."),
     "serve": Lazy(_SERVICES, "Run the coordinator under supervisord."),

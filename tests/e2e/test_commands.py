@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import select
 import subprocess
 import sys
+import termios
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,6 +82,33 @@ def test_a_command_runs_on_a_node_is_in_the_history_and_dies_with_its_time_out(
         assert missing.returncode == 3 and "agent" in missing.stderr
         runs = system.cloud.root / node / "program-runs"
         assert not list(runs.iterdir()), "nothing is left on the node"
+
+
+def test_the_live_view_opens_a_pool_quits_and_leaves_the_terminal_as_it_was(system: Any) -> None:
+    with system.pool("watched", 0):
+        master, slave = pty.openpty()
+        before = termios.tcgetattr(slave)
+        words = [sys.executable, "-m", "mgmt.cli", "watch", "--accounts", str(system.accounts)]
+        process = subprocess.Popen(
+            words, stdin=slave, stdout=slave, stderr=slave, env={**os.environ, "TERM": "xterm"}
+        )
+        shown = b""
+
+        def shows(text: str) -> bool:
+            nonlocal shown
+            if select.select([master], [], [], 0.1)[0]:
+                shown += os.read(master, 65536)
+            return text.encode() in shown
+
+        system.wait(lambda: shows("watched"), "the pool is listed")
+        os.write(master, b"G\r")
+        system.wait(lambda: shows("engine n_preserving"), "a pool is opened")
+        os.write(master, b"q")
+        system.wait(lambda: shows("\x1b[?1049l") and process.poll() is not None, "it has quit")
+        assert process.returncode == 0
+        assert termios.tcgetattr(slave) == before
+        os.close(master)
+        os.close(slave)
 
 
 def test_nameko_shell_reaches_every_service_and_every_agent(system: Any) -> None:

@@ -171,6 +171,7 @@ def test_an_unknown_run_is_exit_3_and_one_line(run, words):
         ["pool", "override", "x", "3"],
         ["hold"],
         ["resume"],
+        ["watch"],
     ],
 )
 def test_a_dead_broker_is_exit_5_without_its_password(run, tmp_path, words):

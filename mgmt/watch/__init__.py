@@ -1,0 +1,1 @@
+"""``epu watch``: a live view of a system."""

@@ -38,6 +38,7 @@ COMMANDS: dict[str, Lazy] = {
     "pools": Lazy(_POOLS, "List pools."),
     "pool": Lazy(_POOLS, "Show or change one pool."),
     "explain": Lazy(_POOLS, "Why a pool has the size it has."),
+    "replay": Lazy("mgmt.replays.cli", "Decide again what was decided, and compare."),
     "hold": Lazy(_POOLS, "Let no pool grow, shrink or replace anybody."),
     "resume": Lazy(_POOLS, "Let the pools decide again."),
     "wait": Lazy(_POOLS, "Wait until a pool is in a state."),

@@ -35,6 +35,10 @@ class GaveUpWaiting(EpuError):
     """The deadline of a wait passed; nothing is broken by that."""
 
 
+class WrongFile(EpuError):
+    """What a file says can't be used; wrong usage of the command line it is not."""
+
+
 def verdict(problem: BaseException) -> tuple[int, list[str]]:
     """The exit code for ``problem`` and what to print, one problem a line.
 

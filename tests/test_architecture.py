@@ -47,7 +47,14 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "userdata_templates": (),
     "coordinator": (*WIRE, "userdata_templates"),
     "bootlevels": (*WIRE, *TEXT, "coordinator.clouds", "userdata_templates"),
-    "mgmt": (*WIRE, *TEXT, "bootlevels", "coordinator.clouds", "coordinator.config"),
+    "mgmt": (
+        *WIRE,
+        *TEXT,
+        "bootlevels",
+        "coordinator.clouds",
+        "coordinator.config",
+        "coordinator.simulation",
+    ),
 }
 
 #: Samples show plugins of one's own, which stand on what any plugin stands on.

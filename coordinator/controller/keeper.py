@@ -22,10 +22,9 @@ from agent.messages import (
 from agent.rpc_client import CallFailed, RemoteError
 from agent.wire import from_wire, to_wire
 from coordinator.config import CoordinatorConfig
-from coordinator.controller.cycle import CycleOutcome, run_cycle
-from coordinator.controller.kept_pool import KeptPool, load_pool
-from coordinator.controller.pool import PoolMemory, memory_to_dict, released
-from coordinator.controller.pool_state import decision_signature, worth_storing
+from coordinator.controller.cycle import run_cycle
+from coordinator.controller.kept_pool import KeptPool, load_pool, store_outcome
+from coordinator.controller.pool import memory_to_dict, released
 from coordinator.controller.pool_status import pool_status
 from coordinator.controller.records import PoolRecords, StoredPool
 from coordinator.controller.turns import Turns
@@ -202,6 +201,7 @@ class Keeper:
     def _cycle_pool(self, pool: KeptPool, report: SensorReport | None) -> None:
         name, now = pool.stored.name, self._clock()
         before, stored, frozen = pool.memory, pool.stored, self._frozen
+        scheduled = entry_in_force(pool.spec.rules.schedule, now)
         outcome = run_cycle(
             pool.spec,
             pool.engine,
@@ -218,13 +218,13 @@ class Keeper:
             poll_interval=self._config.queue_poll_interval,
             default_cloud=self._config.default_cloud,
             clouds=pool.clouds,
-            scheduled=entry_in_force(pool.spec.rules.schedule, now),
+            scheduled=scheduled,
         )
         # An engine in a process of its own lets requests in between: what they changed counts.
         same = pool.memory is before and pool.stored is stored and self._frozen == frozen
         if not same or self._pools.get(name) is not pool:
             return
-        self._store(pool, outcome, before)
+        store_outcome(self._records, pool, outcome, scheduled)
         pool.outcome, pool.memory, pool.trouble = outcome, outcome.memory, ""
         for event, fields in outcome.events:
             self.events.append(event, pool=name, **fields)
@@ -235,22 +235,6 @@ class Keeper:
         for node_id in outcome.pings:
             self._in_background(partial(self._ping, node_id))
         self._declare_queue(pool)
-
-    def _store(self, pool: KeptPool, outcome: CycleOutcome, before: PoolMemory) -> None:
-        """One transaction, and none when nothing changed."""
-        # With a batch always: what the engine decided it on must outlive us with it.
-        changed = outcome.batch is not None or worth_storing(before, outcome.memory)
-        signature = decision_signature(outcome)
-        explained = signature != pool.signature
-        if changed or explained:
-            self._records.store_cycle(
-                pool.stored.name,
-                memory_to_dict(outcome.memory) if changed else None,
-                outcome.batch,
-                outcome.explanation() if explained or outcome.batch is not None else None,
-                outcome.now,
-            )
-        pool.signature = signature
 
     # ---------------------------------------------------------------- calls
 
@@ -369,6 +353,13 @@ class Keeper:
         if stored is None:
             raise NotFound(f"nothing has been decided for pool '{name}' yet")
         return stored
+
+    def recordings(
+        self, name: str, before: int | None = None, at: float | None = None
+    ) -> list[dict[str, Any]]:
+        """A page of stored decisions to replay, newest first; see ``PoolRecords.recordings``."""
+        self._found(name)
+        return self._records.recordings(name, before, at)
 
     def status(self) -> dict[str, Any]:
         """For ``epu status``."""

@@ -9,11 +9,14 @@ from dataclasses import dataclass, field, replace
 from agent.messages import FINAL_STATES, CloudStatus, InstanceView, PoolSnapshot
 from coordinator.controller.cycle import CycleOutcome
 from coordinator.controller.engine_process import EngineProcess, engine_for
-from coordinator.controller.pool import PoolMemory, memory_from_dict
-from coordinator.controller.records import StoredPool
+from coordinator.controller.pool import PoolMemory, memory_from_dict, memory_to_dict
+from coordinator.controller.pool_state import decision_signature, worth_storing
+from coordinator.controller.recording import recording_of
+from coordinator.controller.records import PoolRecords, StoredPool
 from coordinator.engines.base import Decision, DecisionEngine, PoolView
 from coordinator.errors import EngineFailed
 from coordinator.pool_spec import PoolSpec, parse_pool
+from coordinator.pool_values import ScheduleEntry
 
 log = logging.getLogger(__name__)
 
@@ -109,3 +112,26 @@ def _held_spec(stored: StoredPool) -> PoolSpec:
         spec = PoolSpec(name=stored.name)
     named = stored.section.get("engine")
     return replace(spec, engine=dict(named)) if isinstance(named, Mapping) else spec
+
+
+def store_outcome(
+    records: PoolRecords, pool: KeptPool, outcome: CycleOutcome, scheduled: ScheduleEntry | None
+) -> None:
+    """Store what a cycle changed in one transaction, and nothing when nothing changed.
+
+    ``pool.memory`` is still the one before the cycle.
+    """
+    # With a batch always: what the engine decided it on must outlive us with it.
+    changed = outcome.batch is not None or worth_storing(pool.memory, outcome.memory)
+    signature = decision_signature(outcome)
+    explained = outcome.batch is not None or signature != pool.signature
+    if changed or explained:
+        records.store_cycle(
+            pool.stored.name,
+            memory_to_dict(outcome.memory) if changed else None,
+            outcome.batch,
+            outcome.explanation() if explained else None,
+            outcome.now,
+            recording_of(outcome, pool.stored.section, scheduled) if explained else None,
+        )
+    pool.signature = signature

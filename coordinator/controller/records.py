@@ -17,6 +17,8 @@ from coordinator.store.session import Store
 #: Decisions kept per pool; only changed ones are stored, so this is days of history.
 DECISIONS_KEPT = 1000
 _FROZEN = "frozen"
+#: Beside an explanation's own keys: people and programs see it through ``recordings`` only.
+_RECORDING = "recording"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +91,11 @@ class PoolRecords:
         batch: CommandBatch | None,
         explanation: Mapping[str, Any] | None,
         now: float,
+        recording: str | None = None,
     ) -> None:
         """What one cycle changed, in one transaction; None is "as before".
+
+        ``recording`` goes with the explanation: what replays it.
 
         A batch is stored here before it is sent: until it is answered it is sent again,
         with the same ids, by this process or the next one.
@@ -108,8 +113,13 @@ class PoolRecords:
                     )
                 )
             if explanation is not None:
+                kept = (
+                    dict(explanation)
+                    if recording is None
+                    else {**explanation, _RECORDING: recording}
+                )
                 key = connection.execute(
-                    insert(decisions).values(pool=pool, at=now, explanation=dict(explanation))
+                    insert(decisions).values(pool=pool, at=now, explanation=kept)
                 ).inserted_primary_key
                 connection.execute(
                     delete(decisions).where(
@@ -131,6 +141,32 @@ class PoolRecords:
                 delete(pending_batches).where(pending_batches.c.batch_id == batch_id)
             )
 
+    def pools_recorded(self) -> list[str]:
+        """Pools of which decisions are stored, by name."""
+        with self._store.connect() as connection:
+            query = select(decisions.c.pool).distinct().order_by(decisions.c.pool)
+            return [str(name) for name in connection.execute(query).scalars()]
+
+    def recordings(
+        self, pool: str, before: int | None = None, at: float | None = None, limit: int = 50
+    ) -> list[dict[str, Any]]:
+        """Stored decisions with what they were made of (``recording``), newest first.
+
+        ``before``: only older ones than that ``id``; ``at``: only those up to a time.
+        """
+        wanted = select(decisions).where(decisions.c.pool == pool)
+        if before is not None:
+            wanted = wanted.where(decisions.c.id < before)
+        if at is not None:
+            wanted = wanted.where(decisions.c.at <= at)
+        wanted = wanted.order_by(decisions.c.id.desc()).limit(limit)
+        with self._store.connect() as connection:
+            rows = connection.execute(wanted).mappings().all()
+        return [
+            {"id": row["id"], "at": row["at"], "recording": row["explanation"].get(_RECORDING)}
+            for row in rows
+        ]
+
     def explanation_at(self, pool: str, at: float | None = None) -> dict[str, Any] | None:
         """The newest stored decision of a pool, or the newest up to ``at`` (epoch s)."""
         wanted = select(decisions.c.explanation).where(decisions.c.pool == pool)
@@ -139,4 +175,6 @@ class PoolRecords:
         wanted = wanted.order_by(decisions.c.id.desc()).limit(1)
         with self._store.connect() as connection:
             found = connection.execute(wanted).scalar()
-            return None if found is None else dict(found)
+        if found is None:
+            return None
+        return {key: value for key, value in found.items() if key != _RECORDING}

@@ -69,6 +69,10 @@ class Controller:
         return self.part.explain(name, at)
 
     @bus.rpc
+    def recordings(self, name: str, before: int | None = None, at: float | None = None) -> Any:
+        return self.part.recordings(name, before, at)
+
+    @bus.rpc
     def resume(self, name: str) -> Any:
         self.part.resume(name)
         return self.part.pool(name)

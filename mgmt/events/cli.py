@@ -174,7 +174,7 @@ def _row(event: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def moment_of(text: str, now: float) -> float:
+def moment_of(text: str, now: float, option: str = "--since") -> float:
     """The epoch second of ``10m`` (ago) or of an ISO time; wrong usage otherwise."""
     from datetime import datetime
 
@@ -186,7 +186,7 @@ def moment_of(text: str, now: float) -> float:
     except ValueError:
         raise click.BadParameter(
             f"'{text}' is neither like 90s, 10m, 2h, 1d nor a time like 2026-01-31T12:00",
-            param_hint="--since",
+            param_hint=option,
         ) from None
 
 

@@ -28,7 +28,7 @@ class Coordinator:
     """Controller and provisioner, real, over a cloud in the provisioner's memory."""
 
     def __init__(self, access: BrokerAccess, directory: Path) -> None:
-        accounts = directory / "accounts.json"
+        accounts = self.accounts = directory / "accounts.json"
         accounts.touch(mode=0o600)
         accounts.write_text(json.dumps(to_wire(access)))
         config = CoordinatorConfig(
@@ -69,6 +69,11 @@ class Coordinator:
         children = psutil.Process(self.controller.pid).children()
         return [one for one in children if one.status() != psutil.STATUS_ZOMBIE]
 
+    def epu(self, *words: str) -> Any:
+        """What a command of a person's answers as JSON."""
+        command = [sys.executable, "-m", "mgmt.cli", *words, "--accounts", str(self.accounts)]
+        return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+
     def end(self) -> None:
         for process in (self.controller, *self.others):
             process.kill()
@@ -102,6 +107,9 @@ def test_an_engine_that_hangs_in_c_stops_only_its_own_pool_and_is_killed(
     coordinator.client.call("controller", "reconfigure", "well", {"engine.preserve_n": 3})
     eventually(lambda: coordinator.records("well") == 3, DEADLINE, "the other pool waits")
     assert not coordinator.failures(), "all of that happened while the engine hung"
+
+    replayed = coordinator.epu("replay", "--json")
+    assert replayed["replayed"] >= 2 and replayed["same"] == replayed["replayed"]
 
     eventually(lambda: "stuck" in coordinator.failures(), 2 * DEADLINE, "it was never told")
     assert "gave no answer within 10 s and was killed" in coordinator.failures()["stuck"]

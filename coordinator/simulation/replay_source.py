@@ -1,0 +1,59 @@
+"""Recorded decisions from a controller's store file, which is only read.
+
+The file may be in use, or a copy that somebody sent. SQLite's own backup makes a second
+copy, so that nothing is written beside the first one and an older one can be migrated.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from coordinator.controller.records import PoolRecords
+from coordinator.errors import ConfigProblem, Problem
+from coordinator.store.session import open_store
+
+
+def recordings_in(
+    file: Path, pool: str | None = None, at: float | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(pool, row) of each stored decision, newest first; ``at``: the one in force then.
+
+    Rows are those of ``PoolRecords.recordings``. Raises ConfigProblem for a file that is none
+    of a controller's.
+    """
+    with TemporaryDirectory(prefix="epu-replay-") as directory:
+        copy = Path(directory) / "controller.db"
+        _copied(file, copy)
+        records = PoolRecords(open_store(copy))
+        for name in records.pools_recorded():
+            if pool is not None and name != pool:
+                continue
+            before = None
+            while page := records.recordings(name, before, at, limit=1 if at else 50):
+                yield from ((name, row) for row in page)
+                before = page[-1]["id"]
+                if at is not None:
+                    break
+
+
+def _copied(file: Path, copy: Path) -> None:
+    try:
+        source = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
+        with closing(source), closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+            target.execute("select 1 from decisions limit 1")
+    except sqlite3.Error as problem:
+        raise ConfigProblem(
+            [
+                Problem(
+                    where=str(file),
+                    what=f"it is no store of a controller that can be read: {problem}",
+                    remedy="give the controller.db of a run's coordinator, or a copy of it",
+                )
+            ]
+        ) from None

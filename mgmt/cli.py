@@ -55,6 +55,9 @@ COMMANDS: dict[str, Lazy] = {
     "wheelhouse": Lazy("mgmt.wheelhouses.cli", "Wheels for machines that have no index."),
     "image": Lazy("mgmt.images.cli", "Build images for machines of the cloud qemu."),
     "shell": Lazy(_SYSTEM, "Python with the services of a run at hand."),
+    "exercise": Lazy(
+        "mgmt.exercise.cli", "Break things by a timeline, and judge what comes of it."
+    ),
     "demo": Lazy("mgmt.demo.cli", "A whole life of the sample plan on this machine, proven."),
     "completion": Lazy(_SYSTEM, "How to make your shell complete epu's commands."),
 }

@@ -17,6 +17,7 @@ from coordinator.errors import ConfigProblem, EpuError, NotFound
 from mgmt.exit_codes import ExitCode, NoSuchRun
 
 if TYPE_CHECKING:
+    from agent.messages import BrokerAccess
     from bootlevels.api import Run
 
 #: The account with which a person's commands talk to the coordinator.
@@ -37,12 +38,17 @@ class RunningSystem:
     accounts: Path
     state_dir: Path | None = None
 
+    def access(self) -> BrokerAccess:
+        """The broker's address and accounts. Raises NoCoordinator."""
+        try:
+            return read_access(self.accounts)
+        except ConfigProblem as problem:
+            raise NoCoordinator(f"run '{self.run}' can't be asked: {problem}") from None
+
     def amqp_url(self) -> str:
         """The broker's URL, password included: never to be shown. Raises NoCoordinator."""
         try:
-            return read_access(self.accounts).amqp_url(ACCOUNT)
-        except ConfigProblem as problem:
-            raise NoCoordinator(f"run '{self.run}' can't be asked: {problem}") from None
+            return self.access().amqp_url(ACCOUNT)
         except KeyError:
             raise NoCoordinator(f"{self.accounts} has no account '{ACCOUNT}'") from None
 

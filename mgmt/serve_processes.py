@@ -37,6 +37,16 @@ def supervisord_of(directory: Path) -> NodeProcess | None:
     return None
 
 
+def program_of(directory: Path, module: str) -> NodeProcess | None:
+    """The process of the coordinator in ``directory`` that runs ``module``, if it lives."""
+    for process in coordinator_processes(directory):
+        words = _words(process.pid, "cmdline")
+        # A component's own children (a cloud's driver) have its environment, not its module.
+        if os.fsencode(module) in words:
+            return process
+    return None
+
+
 def end_coordinator(directory: Path, timeout: float) -> tuple[NodeProcess, ...]:
     """End a supervisord and all under it; what is left of it (nothing, if all went well).
 

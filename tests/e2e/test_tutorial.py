@@ -18,12 +18,12 @@ pytestmark = pytest.mark.e2e
 
 PAGE = Path(__file__).parents[2] / "docs" / "tutorial.md"
 #: What stands between a file's name and its content.
-NAMED = re.compile(r"`(hello/[a-z.]+)`:\n\n```(?:python|yaml)\n(.*?)```", re.DOTALL)
+NAMED = re.compile(r"`(hello/[a-z0-9.]+)`:\n\n```(?:python|yaml)\n(.*?)```", re.DOTALL)
 
 
-def commands(kind: str) -> str:
+def commands(kind: str, page: Path = PAGE) -> str:
     """All fenced blocks of one kind, as one script that ends at its first failure."""
-    blocks = re.findall(rf"^```{kind}\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    blocks = re.findall(rf"^```{kind}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
     assert blocks
     return "set -eu\n" + "\n".join(blocks)
 
@@ -65,6 +65,8 @@ def newcomer(tmp_path: Path) -> Iterator[Newcomer]:
         found.types("epu teardown hello --now")
 
 
+#: A quarter of an hour for a person, a minute for us: among the long ones.
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_the_tutorials_commands_do_what_it_says(newcomer: Newcomer) -> None:
     if server_script() is None:
@@ -75,7 +77,7 @@ def test_the_tutorials_commands_do_what_it_says(newcomer: Newcomer) -> None:
         assert f"Hello {name}, from epu-hello-" in said
     assert "is left     nothing" in said
     greeted = (newcomer.home / "hello" / "greetings.txt").read_text().split("\n")
-    assert {line.split()[1] for line in greeted if line} >= {"Anna", "Ben", "Cleo"}
+    assert {line.split()[1].strip(",") for line in greeted if line} >= {"Anna", "Ben", "Cleo"}
 
 
 def test_the_tutorials_plan_for_ec2_is_what_ec2_can_do(newcomer: Newcomer) -> None:
@@ -87,4 +89,12 @@ def test_the_tutorials_plan_for_ec2_is_what_ec2_can_do(newcomer: Newcomer) -> No
             AWS_SECRET_ACCESS_KEY="secret",
         )
         assert "no problem" in said
+        assert "no problem" in newcomer.types("epu validate hello/plan.yaml")
         assert ec2.count("DescribeImages") and not ec2.count("RunInstances")
+
+
+def test_what_the_page_about_installing_checks_is_there(newcomer: Newcomer) -> None:
+    if server_script() is None:
+        pytest.skip("rabbitmq-server is not installed, which is what the page checks")
+    said = newcomer.types(commands("sh", PAGE.with_name("install.md")))
+    assert "OK" in said and "basic-services" in said

@@ -11,7 +11,9 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import amqp.exceptions
 from kombu import Connection, Producer, Queue
@@ -54,10 +56,18 @@ def job_ids(count: int, prefix: str) -> list[str]:
     return [f"{prefix}-{number:0{width}d}" for number in range(1, count + 1)]
 
 
-def produce(access: BrokerAccess, queue: str, ids: list[str], sleep: float) -> None:
-    """Publish one persistent job for each id. Raises ProducerFailed.
+def produce(
+    access: BrokerAccess,
+    queue: str,
+    ids: list[str],
+    sleep: float,
+    more: Mapping[str, Any] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> None:
+    """Publish one persistent job for each id, with ``more`` in it. Raises ProducerFailed.
 
-    Returns only when the broker has confirmed every one.
+    Returns only when the broker has confirmed every one. ``say`` is told so in the end;
+    without it the progress is printed.
     """
     connection = Connection(
         access.amqp_url("coordinator"),
@@ -73,14 +83,17 @@ def produce(access: BrokerAccess, queue: str, ids: list[str], sleep: float) -> N
         producer = Producer(channel, serializer="json", auto_declare=False)
         for job_id in ids:
             producer.publish(
-                {"id": job_id, "sleep": sleep},
+                {"id": job_id, "sleep": sleep, **(more or {})},
                 exchange="",
                 routing_key=queue,
                 delivery_mode=2,
                 confirm_timeout=DEADLINE,
             )
             done += 1
-            show_progress(done, len(ids), queue)
+            if say is None:
+                show_progress(done, len(ids), queue)
+        if say is not None:
+            say(f"{done} jobs are in '{queue}'")
     except amqp.exceptions.NotFound:
         text = f"no queue '{queue}' at {access.public_url}: is its pool booted?"
         raise ProducerFailed(PROBLEM, text) from None

@@ -1,0 +1,1 @@
+"""``epu exercise``: what a system does when things go wrong at given seconds, and the verdict."""

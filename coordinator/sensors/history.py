@@ -24,6 +24,8 @@ LOOPBACKS_MISSED = 3
 #: Seconds after which a node that was never heard again is forgotten, unless its pool waits
 #: longer for it. Short, because all that is remembered is in every report.
 FORGET_AFTER = 3600.0
+#: So many earlier lives of an agent are remembered, so that no late beat of theirs counts.
+LIVES_REMEMBERED = 8
 
 
 @dataclass
@@ -33,6 +35,8 @@ class _Heard:
     heard_at: float | None = None
     presence_lost_at: float | None = None
     supervisor_failures: int = 0
+    past_lives: tuple[str, ...] = ()
+    doubted: tuple[str, int] = ("", 0)
 
 
 class Observations:
@@ -58,11 +62,26 @@ class Observations:
         return True
 
     def heard(self, beat: Heartbeat, now: float) -> bool:
-        """A heartbeat arrived. False when it is older than one already heard."""
+        """A heartbeat arrived. False when it is no newer than one already heard.
+
+        Each start of an agent is a new life with a ``boot_id`` of its own; what a life that
+        has ended still had on the way says nothing about the one that followed it.
+        """
         node = self._nodes.setdefault(beat.node_id, _Heard(pool=beat.pool))
         known = node.beat
         if known and known.boot_id == beat.boot_id and beat.sequence <= known.sequence:
             return False
+        if beat.boot_id in node.past_lives:
+            boot_id, sequence = node.doubted
+            if beat.boot_id != boot_id or beat.sequence <= sequence:
+                if beat.boot_id != boot_id:
+                    node.doubted = (beat.boot_id, beat.sequence)
+                return False
+        node.doubted = ("", 0)
+        if known and known.boot_id != beat.boot_id:
+            past = [life for life in (*node.past_lives, known.boot_id) if life != beat.boot_id]
+            node.past_lives = tuple(past[-LIVES_REMEMBERED:])
+            node.supervisor_failures = 0
         node.pool = beat.pool
         node.beat = beat
         node.heard_at = now

@@ -75,6 +75,65 @@ def test_an_agent_that_was_restarted_is_heard_from_its_first_beat() -> None:
     assert observations.heard(beat(1, boot_id="b2"), 60.0)
 
 
+def test_a_late_beat_of_an_earlier_life_says_nothing_about_this_one() -> None:
+    observations = hearing(until=100.0)
+    observations.heard(beat(5), 50.0)
+    observations.heard(beat(1, boot_id="b2"), 60.0)
+    assert not observations.heard(beat(6), 61.0)
+    signs = observations.signs("n-0", 61.0)
+    assert signs is not None and (signs.boot_id, signs.sequence) == ("b2", 1)
+
+
+def test_failures_of_a_supervisor_are_not_carried_into_a_new_life() -> None:
+    observations = hearing(until=100.0)
+    for sequence in (1, 2):
+        observations.heard(beat(sequence, ok=False), float(sequence))
+    observations.heard(beat(1, boot_id="b2", ok=False), 3.0)
+    signs = observations.signs("n-0", 4.0)
+    assert signs is not None and signs.supervisor_failures == 1
+
+
+def test_a_life_that_a_late_beat_of_an_older_one_interrupted_is_believed_again() -> None:
+    observations = hearing(until=100.0)
+    observations.heard(beat(1, boot_id="new"), 50.0)
+    observations.heard(beat(9, boot_id="old, and never heard before"), 51.0)
+    assert not observations.heard(beat(2, boot_id="new"), 60.0)
+    assert observations.heard(beat(3, boot_id="new"), 70.0)
+    signs = observations.signs("n-0", 70.0)
+    assert signs is not None and (signs.boot_id, signs.heard_age) == ("new", 0.0)
+
+
+@given(st.data())
+def test_after_lost_doubled_delayed_and_reordered_beats_the_state_is_the_last_word(
+    data: st.DataObject,
+) -> None:
+    """T3: whatever arrived before, two beats that come through are enough."""
+    lives = data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=12))
+    spoken = [
+        beat(sequence, boot_id=f"b{life}")
+        for life, count in enumerate(lives)
+        for sequence in range(1, count + 1)
+    ]
+    copies = [one for one in spoken for _ in range(data.draw(st.integers(0, 2)))]
+    arriving = data.draw(st.permutations(copies))
+    observations = hearing(until=100.0)
+    now = 101.0
+    for one in arriving:
+        before = observations.signs("n-0", now)
+        counted = observations.heard(one, now)
+        if counted and before is not None and before.boot_id == one.boot_id:
+            assert one.sequence > before.sequence, "an older word of the same life"
+    last = [beat(lives[-1] + more, boot_id=f"b{len(lives) - 1}") for more in (1, 2)]
+    observations.heard(last[0], 110.0)
+    assert observations.heard(last[1], 120.0)
+    for one in data.draw(st.permutations([*last, *last])):
+        assert not observations.heard(one, 125.0)
+    signs = observations.signs("n-0", 130.0)
+    assert signs is not None
+    assert (signs.boot_id, signs.sequence) == (last[1].boot_id, last[1].sequence)
+    assert signs.heard_age == 10.0
+
+
 def test_lost_presence_is_news_once_and_ends_with_the_next_beat() -> None:
     observations = hearing(until=100.0)
     assert not observations.presence_lost("n-0", 49.0), "a node nobody knows is no news"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import random
+import time
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -19,11 +21,19 @@ log = logging.getLogger(__name__)
 CONNECTION_ERRORS = (OSError, amqp.exceptions.AMQPError, KombuError)
 
 
-class EventPublisher:
-    """Heartbeats and job events: transient, unconfirmed, expiring; never raises.
+#: Seconds for anything that the broker has to confirm.
+ANSWERS_WITHIN = 10.0
+#: A broker has so many seconds to say goodbye; one that hangs never does.
+CLOSE_WITHIN = 1.0
 
-    ``publish`` says whether the message was handed to the broker. The connection is made
-    at the first publish and again after an error.
+
+class EventPublisher:
+    """Heartbeats and job events: transient, confirmed, expiring; never raises.
+
+    ``publish`` says whether the broker has taken the message: without its word, what is sent
+    over a connection whose other end vanished would be lost for a quarter of an hour, and the
+    sender with it. The connection is made at the first publish and again after an error.
+    Nothing is kept for later.
     """
 
     def __init__(self, url: str, watchdog: Watchdog | None = None) -> None:
@@ -48,6 +58,7 @@ class EventPublisher:
                     expiration=expiration,
                     delivery_mode=1,
                     user_id=self._user,
+                    confirm_timeout=ANSWERS_WITHIN,
                 )
         except CONNECTION_ERRORS as problem:
             self.failures += 1
@@ -61,17 +72,56 @@ class EventPublisher:
     def _open(self) -> None:
         if self._producer is not None:
             return
-        self._connection = Connection(self._url, connect_timeout=5)
+        self._connection = Connection(
+            self._url, connect_timeout=5, transport_options={"confirm_publish": True}
+        )
         connect_once(self._connection, 5)
-        self._connection.connection.transport.sock.settimeout(30)
+        self._connection.connection.transport.sock.settimeout(ANSWERS_WITHIN)
         self._producer = Producer(self._connection.channel(), serializer="json", auto_declare=False)
 
     def close(self) -> None:
         """Drop the connection."""
         connection, self._connection, self._producer = self._connection, None, None
         if connection is not None:
-            with suppress(Exception):
-                connection.close()
+            close_soon(connection)
+
+
+def close_soon(connection: Connection) -> None:
+    """Close a connection, whatever its state, within about CLOSE_WITHIN seconds."""
+    with suppress(Exception):
+        if connection.connected:  # else kombu would connect anew to give us its socket
+            connection.connection.transport.sock.settimeout(CLOSE_WITHIN)
+        connection.close()
+
+
+def back_off(attempt: int, chance: float, low: float = 1.0, high: float = 30.0) -> float:
+    """Seconds to wait after failed attempt number ``attempt`` (from 0).
+
+    Doubles from ``low`` to ``high``; ``chance`` in [0, 1) spreads it over the upper half,
+    so that a fleet that lost its broker does not come back in one moment.
+    """
+    full = min(high, low * 2.0 ** min(attempt, 30))
+    return full * (0.5 + chance / 2)
+
+
+def wait_for_broker(url: str, pause: tuple[float, float] = (1.0, 2.0)) -> None:
+    """Return once the broker accepts our account. Waits without limit, with jitter.
+
+    ``pause``: as ``low`` and ``high`` of ``back_off``. A process that gave up instead would
+    be restarted until its supervisor gave up too.
+    """
+    said_at, attempt = 0.0, 0
+    while True:
+        try:
+            with Connection(url, connect_timeout=5) as found:
+                connect_once(found, 5)
+                return
+        except Exception as problem:  # noqa: BLE001 - whatever it is, waiting is the answer
+            if time.monotonic() - said_at > 30 or not said_at:
+                log.warning("waiting for the broker at %s: %s", mask_url(url), one_line(problem))
+                said_at = time.monotonic()
+        time.sleep(back_off(attempt, random.random(), *pause))
+        attempt += 1
 
 
 def connect_once(connection: Connection, timeout: float) -> None:

@@ -15,57 +15,44 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import eventlet
-from eventlet.event import Event as GreenEvent
-from kombu import Connection, Exchange, Queue
+from kombu import Exchange, Queue
 from nameko.amqp.publish import Publisher
-from nameko.exceptions import BadRequest, ContainerBeingKilled
+from nameko.exceptions import ContainerBeingKilled
 from nameko.extensions import DependencyProvider, Entrypoint
 from nameko.messaging import Consumer, QueueConsumer
 from nameko.rpc import Responder, Rpc, RpcConsumer, get_rpc_exchange
 
 from agent.broker_access import is_reply_key
-from agent.broker_link import CONNECTION_ERRORS, connect_once
+from agent.broker_link import (
+    ANSWERS_WITHIN,
+    CLOSE_WITHIN,
+    CONNECTION_ERRORS,
+    back_off,
+    connect_once,
+)
 from agent.broker_link import EventPublisher as EventPublisher
 from agent.broker_link import one_line as _line
+from agent.broker_link import wait_for_broker as wait_for_broker
 from agent.messages import mask_url
+from agent.process import log_failure as log_failure
 from agent.process import main as main
 from agent.process import read_config as read_config
 from agent.process import run_service as run_service
 from agent.process import set_up_logging as set_up_logging
+from agent.timers import every as every
 from agent.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
 #: What a queue of an agent looks like; can't be changed on a broker that has such queues.
 AGENT_QUEUE_ARGUMENTS = {"x-expires": 60_000, "x-message-ttl": 15_000}
-
-
-# ------------------------------------------------------------------ waiting for the broker
-
-
-def wait_for_broker(url: str, pause: tuple[float, float] = (0.5, 2.0)) -> None:
-    """Return once the broker accepts our account. Waits without limit, with jitter.
-
-    A process that gave up instead would be restarted until its supervisor gave up too.
-    """
-    said_at = 0.0
-    while True:
-        try:
-            with Connection(url, connect_timeout=5) as found:
-                connect_once(found, 5)
-                return
-        except Exception as problem:  # noqa: BLE001 - whatever it is, waiting is the answer
-            if time.monotonic() - said_at > 30 or not said_at:
-                log.warning("waiting for the broker at %s: %s", mask_url(url), _line(problem))
-                said_at = time.monotonic()
-        eventlet.sleep(random.uniform(*pause))
 
 
 # ------------------------------------------------------------------ the watchdog
@@ -91,21 +78,44 @@ def event_publisher(config: dict[str, Any]) -> EventPublisher:
 
 
 class _PatientConsumer(QueueConsumer):  # type: ignore[misc]
-    """Reconnects for ever, soon and with jitter, instead of ever more slowly."""
+    """Reconnects for ever: soon at first, then more slowly up to a limit, with jitter.
 
+    Only a connection whose queues are there again counts: a broker that takes connections
+    and then has no time for them sees us no more often than one that refuses them.
+    """
+
+    _attempts = 0
     _complained_at = float("-inf")
     _dropped_at = float("-inf")
 
     def establish_connection(self) -> Any:
         connection = self.connection.clone()
+        low, high = self.container.config.get("RECONNECT_PAUSE", (0.5, 2.0))
         while True:
+            if self._attempts:
+                eventlet.sleep(back_off(self._attempts - 1, random.random(), low, high))
+            self._attempts += 1
             try:
                 connect_once(connection, 10)
-                return connection
             except Exception as problem:  # noqa: BLE001 - reconnecting is the answer
-                low, high = self.container.config.get("RECONNECT_PAUSE", (0.5, 2.0))
                 self._complain(problem)
-                eventlet.sleep(random.uniform(low, high))
+            else:
+                connection.connection.transport.sock.settimeout(ANSWERS_WITHIN)
+                return connection
+
+    @contextmanager
+    def extra_context(self, connection: Any, _channel: Any) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            # Consumers are about to be cancelled: a peer that vanished never answers to that.
+            with suppress(AttributeError, OSError):
+                connection.connection.transport.sock.settimeout(CLOSE_WITHIN)
+            raise
+
+    def on_consume_ready(self, *args: Any, **kwargs: Any) -> None:
+        super().on_consume_ready(*args, **kwargs)
+        self._attempts = 1  # a connection that is lost from now on is not missed by itself
 
     def _complain(self, problem: Exception) -> None:
         """One line a minute: an outage may be long."""
@@ -170,15 +180,6 @@ class _SafeReplies(RpcConsumer):  # type: ignore[misc]
         """
         key = message.properties.get("reply_to")
         return is_reply_key(key) and message.content_type == "application/json"
-
-
-def log_failure(what: str, exc_info: Any) -> None:
-    """One line for an error that speaks for itself, a traceback for a defect of ours."""
-    problem = exc_info[1]
-    if getattr(problem, "expected", False) or isinstance(problem, BadRequest):
-        log.info("%s: %s: %s", what, type(problem).__name__, _line(problem))
-    else:
-        log.error("%s failed", what, exc_info=exc_info)
 
 
 def _came_straight(message: Any, exchange: str) -> bool:
@@ -296,71 +297,6 @@ class _AtConnection(Entrypoint):  # type: ignore[misc]
 
 #: ``@at_connection``: the method runs whenever the service's queues are there (again).
 at_connection = _AtConnection.decorator
-
-
-# ------------------------------------------------------------------ timers
-
-
-class _SteadyTimer(Entrypoint):  # type: ignore[misc]
-    """Calls its method every ``seconds``; a tick that comes late is skipped, not made up.
-
-    ``seconds`` may be a function of the process's config.
-    """
-
-    def __init__(
-        self, seconds: float | Callable[[dict[str, Any]], float], eager: bool = False, **kwargs: Any
-    ) -> None:
-        self.seconds = seconds
-        self.eager = eager
-        self.should_stop = GreenEvent()
-        self.done = GreenEvent()
-        self.thread: Any = None
-        super().__init__(**kwargs)
-
-    def start(self) -> None:
-        self.thread = self.container.spawn_managed_thread(self._run)
-
-    def stop(self) -> None:
-        self.should_stop.send(True)
-        self.thread.wait()
-
-    def kill(self) -> None:
-        self.thread.kill()
-
-    def _run(self) -> None:
-        period = self.seconds(self.container.config) if callable(self.seconds) else self.seconds
-        due = time.monotonic() + (0 if self.eager else period)
-        while not self._stopped_within(due - time.monotonic()):
-            self.container.spawn_worker(self, (), {}, handle_result=self._finished)
-            self.done.wait()
-            self.done.reset()
-            due = next_tick(due, period, time.monotonic())
-
-    def _stopped_within(self, seconds: float) -> bool:
-        with eventlet.Timeout(max(seconds, 0), exception=False):
-            self.should_stop.wait()
-        return bool(self.should_stop.ready())
-
-    def _finished(self, _context: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
-        if exc_info is not None:
-            log_failure(self.method_name, exc_info)
-        self.done.send()
-        return result, exc_info
-
-
-def every(seconds: float | Callable[[dict[str, Any]], float], eager: bool = False) -> Any:
-    """``@every(1.0)``: call the method each ``seconds``; ``eager``: also at once."""
-    # By name: nameko takes a lone function for the method to be decorated.
-    return _SteadyTimer.decorator(seconds=seconds, eager=eager)
-
-
-def next_tick(due: float, period: float, now: float) -> float:
-    """The first tick of the series after ``due`` that is not already past at ``now``."""
-    following = due + period
-    if following >= now:
-        return following
-    missed = int((now - following) / period) + 1
-    return following + missed * period
 
 
 # ------------------------------------------------------------------ parts of a service

@@ -17,6 +17,7 @@ from enum import Enum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from agent.broker_link import back_off as back_off
 from agent.config import ENROL_ACCOUNT, AgentConfig
 from agent.messages import BrokerAccess, EnrolAnswer, EnrolRequest, agent_service
 from agent.private_files import read_json, write_private_json
@@ -46,16 +47,6 @@ class AccountStanding(Enum):
     ACCEPTED = "accepted"
     REFUSED = "refused"
     UNREACHABLE = "unreachable"
-
-
-def back_off(attempt: int, chance: float, low: float = 1.0, high: float = 30.0) -> float:
-    """Seconds to wait after failed attempt number ``attempt`` (from 0).
-
-    Doubles from ``low`` to ``high``; ``chance`` in [0, 1) spreads it over the upper half,
-    so that a fleet that lost its broker does not come back in one moment.
-    """
-    full = min(high, low * 2.0 ** min(attempt, 30))
-    return full * (0.5 + chance / 2)
 
 
 # ------------------------------------------------------------------ what is stored

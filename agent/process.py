@@ -16,6 +16,9 @@ import eventlet
 import yaml
 from eventlet.event import Event as GreenEvent
 from nameko.containers import ServiceContainer
+from nameko.exceptions import BadRequest
+
+from agent.broker_link import one_line
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +80,15 @@ def set_up_logging(level: str = "INFO") -> None:
     logging.getLogger("nameko.containers").setLevel(logging.CRITICAL)
     # It prints a traceback for every lost connection; we say it in a line.
     logging.getLogger("kombu.mixins").setLevel(logging.ERROR)
+
+
+def log_failure(what: str, exc_info: Any) -> None:
+    """One line for an error that speaks for itself, a traceback for a defect of ours."""
+    problem = exc_info[1]
+    if getattr(problem, "expected", False) or isinstance(problem, BadRequest):
+        log.info("%s: %s: %s", what, type(problem).__name__, one_line(problem))
+    else:
+        log.error("%s failed", what, exc_info=exc_info)
 
 
 def main(service_class: type | Callable[[Mapping[str, Any]], type]) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import amqp.exceptions
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 
-from agent.broker_link import CONNECTION_ERRORS, connect_once, one_line
+from agent.broker_link import CONNECTION_ERRORS, close_soon, connect_once, one_line
 from agent.broker_link import EventPublisher as EventPublisher
 from agent.messages import RPC_EXCHANGE, agent_service, mask_url
 
@@ -30,8 +30,6 @@ from agent.messages import RPC_EXCHANGE, agent_service, mask_url
 DEFAULT_TIMEOUT = 10.0
 #: A pool keeps a connection that nobody uses for so many seconds.
 IDLE_FOR = 60.0
-#: A broker has so many seconds to say goodbye; one that hangs never does.
-CLOSE_WITHIN = 1.0
 
 
 class CallFailed(Exception):
@@ -98,10 +96,7 @@ class RpcClient:
         """Drop the connection; the next call makes a new one."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            with suppress(Exception):
-                if connection.connected:  # else kombu would connect anew to give us its socket
-                    connection.connection.transport.sock.settimeout(CLOSE_WITHIN)
-                connection.close()
+            close_soon(connection)
         self._replies.clear()
 
     def call(

@@ -45,6 +45,8 @@ _BEATS_ALIVE = 3
 _DOUBT_AFTER = 3
 #: Between two reports of where the start is, s: a start that takes no longer makes none.
 _STEPS_EVERY = 2.0
+#: Between two attempts to reach the broker again, s: a thousand agents do the same.
+_RECONNECT_PAUSE = (3.0, 15.0)
 #: Exit codes: the files are wrong; start me again (``EX_TEMPFAIL``).
 EXIT_CONFIG, EXIT_AGAIN = 2, 75
 
@@ -244,6 +246,8 @@ def service_config(node: Node) -> dict[str, Any]:
     config: dict[str, Any] = {
         "AMQP_URI": node.answer.broker.amqp_url(NODE_ACCOUNT),
         "BEAT_INTERVAL": node.role.heartbeat_interval,
+        "RECONNECT_PAUSE": _RECONNECT_PAUSE,
+        "HEARTBEAT": round(min(max(2 * node.role.heartbeat_interval, 5), 20)),
         "AGENT_NODE": node,
     }
     config["AGENT_VOICE"] = Voice(node, config)

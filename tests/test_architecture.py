@@ -62,11 +62,18 @@ SAMPLES = ("bootlevels", "plans")
 PLUGINS = ("coordinator.engines.base",)
 
 LIBRARIES: dict[str, tuple[str, ...]] = {
-    "nameko": ("*/service.py", "agent/bus.py", "agent/process.py", "mgmt/shell.py"),
+    "nameko": (
+        "*/service.py",
+        "agent/bus.py",
+        "agent/process.py",
+        "agent/timers.py",
+        "mgmt/shell.py",
+    ),
     "eventlet": (
         "*/service.py",
         "agent/bus.py",
         "agent/process.py",
+        "agent/timers.py",
         "agent/green.py",
         "mgmt/shell.py",
     ),

@@ -13,7 +13,11 @@ from agent.messages import BrokerAccess
 
 
 class Gate:
-    """A TCP relay to the broker that can cut all connections and stay shut."""
+    """A TCP relay to the broker that can cut all connections and stay shut.
+
+    It can also forget the connections there are, as a firewall does: both ends keep an open
+    connection on which nothing ever arrives any more, not even its end.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -21,6 +25,8 @@ class Gate:
         self._lock = threading.Lock()
         self._open = True
         self._ended = False
+        self._silent = False
+        self._forgotten: set[socket.socket] = set()
         #: How many came while it was shut, ever.
         self.refused = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -32,6 +38,7 @@ class Gate:
         with self._lock:
             self._open = False
             found, self._sockets = self._sockets, []
+        self._forgotten.clear()
         for each in found:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
@@ -39,6 +46,16 @@ class Gate:
 
     def open(self) -> None:
         self._open = True
+        self._silent = False
+
+    def forget(self, newcomers_too: bool = False) -> None:
+        """Swallow all that is said on the connections there are.
+
+        ``newcomers_too``: and on new ones, until it is opened: a partition.
+        """
+        with self._lock:
+            self._silent = newcomers_too
+            self._forgotten |= set(self._sockets)
 
     def close(self) -> None:
         self._ended = True
@@ -64,13 +81,18 @@ class Gate:
             far.settimeout(None)
             with self._lock:
                 self._sockets += [near, far]
+                if self._silent:
+                    self._forgotten |= {near, far}
             for source, sink in ((near, far), (far, near)):
                 threading.Thread(target=self._relay, args=(source, sink), daemon=True).start()
 
     def _relay(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                sink.sendall(data)
+                if source not in self._forgotten:
+                    sink.sendall(data)
+        if source in self._forgotten:
+            return
         for each in (source, sink):
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)

@@ -17,7 +17,6 @@ import amqp
 import pytest
 import yaml
 
-from agent.bus import next_tick
 from agent.messages import BrokerAccess
 from agent.rpc_client import (
     BrokerUnreachable,
@@ -28,6 +27,7 @@ from agent.rpc_client import (
     RpcClient,
     UnknownService,
 )
+from agent.timers import next_tick
 from agent.watchdog import Watchdog
 from mgmt.broker import start_broker, stop_broker
 

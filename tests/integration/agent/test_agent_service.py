@@ -6,13 +6,14 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import psutil
 import pytest
 
 from agent.messages import CheckSpec, Heartbeat, NodeRole, ProgramSpec
-from agent.rpc_client import CallTimeout, UnknownService
+from agent.rpc_client import CallFailed, CallTimeout, UnknownService
 from agent.wire import from_wire
 
 pytestmark = pytest.mark.integration
@@ -181,6 +182,44 @@ def test_an_agent_outlives_a_broker_that_goes_away_and_beats_as_soon_as_it_is_ba
     assert call(node.node_id, "describe")["ready"]
     assert node.pid_of("agent") == pid
     assert len(registrar.enrolments) == 1
+
+
+def test_after_a_partition_an_agent_says_once_how_it_is_now(
+    registrar: Any, start_agent: StartAgent, call: Call, gate: Any, eventually: Eventually
+) -> None:
+    """Nothing arrives, nothing is refused, nothing ends: its connections are half-open for good.
+
+    What it would have said meanwhile is never sent.
+    """
+    registrar.start()
+    role = NodeRole(programs={"work": ProgramSpec(command=FOR_EVER)}, heartbeat_interval=2.0)
+    node = ready_node(start_agent, registrar, eventually, role)
+    before = registrar.beats[-1]
+    gate.forget(newcomers_too=True)
+    node.probe.stop("work")
+    eventually(lambda: node.state_of("work") == "STOPPED", 20)
+    began = time.monotonic()
+    eventually(lambda: time.monotonic() - began > 8, 30)
+    heard = len(registrar.beats)
+    gate.open()
+    eventually(lambda: len(registrar.beats) > heard, 60, node.agent_log)
+    first = registrar.beats[heard]
+    assert first.boot_id == before.boot_id
+    assert first.sequence > before.sequence
+    assert {one.name: one.state for one in first.processes}["work"] == "STOPPED"
+    eventually(lambda: answered(call, node.node_id), 60, node.agent_log)
+    eventually(lambda: len(registrar.beats) >= heard + 3, 30)
+    sequences = [beat.sequence for beat in registrar.beats[heard:]]
+    assert sequences == sorted(set(sequences)), "none twice, none late"
+    gaps = [one.sent_at - other.sent_at for other, one in pairwise(registrar.beats[heard:])]
+    assert sum(gap < 1.0 for gap in gaps) <= 1, "the backlog of a partition was sent"
+
+
+def answered(call: Call, node_id: str) -> bool:
+    try:
+        return bool(call(node_id, "describe", timeout=2))
+    except CallFailed:
+        return False
 
 
 def test_resetting_connections_again_and_again_ends_no_agent(

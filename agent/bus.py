@@ -292,7 +292,7 @@ class _AtConnection(Entrypoint):  # type: ignore[misc]
             tell_nameko(*args, **kwargs)
             self.container.spawn_worker(self, (), {})
 
-        self.queue_consumer.on_consume_ready = ready
+        self.queue_consumer.on_consume_ready = ready  # type: ignore[method-assign]
 
 
 #: ``@at_connection``: the method runs whenever the service's queues are there (again).

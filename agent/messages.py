@@ -211,6 +211,7 @@ class InstanceView:
 
     ``start_step`` is where its agent last said it is in its start, received at
     ``start_step_at``; ``boot_cause`` the class of a failed boot (``boot_failure.Cause``).
+    ``blueprint`` is that of its launch command.
     """
 
     node_id: str
@@ -237,6 +238,7 @@ class InstanceView:
     start_detail: str = ""
     start_step_at: float | None = None
     boot_cause: str = ""
+    blueprint: str = ""
 
     @property
     def adopted(self) -> bool:
@@ -269,7 +271,8 @@ class LaunchInstances:
     """Launch ``count`` machines of one kind; node *i* is ``<launch_id>-<i>``.
 
     ``count`` is at most the cloud's ``batch_limit``. ``settings`` are the driver's own keys
-    (image, type, …).
+    (image, type, …). ``blueprint`` is a digest of all that the machines are made from: it is
+    kept with their records, so that a controller recognises those that are made otherwise.
     """
 
     command_id: str
@@ -284,6 +287,7 @@ class LaunchInstances:
     unique_id: str | None = None
     boot_timeout: float = 300.0
     launch_timeout: float = 300.0
+    blueprint: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,19 +88,22 @@ def build_keeper(
     """The controller process: pools, engines, decisions."""
     from coordinator.controller.keeper import Keeper
     from coordinator.controller.records import PoolRecords
+    from coordinator.controller.sources import sources_of
     from coordinator.events import EventLog
     from coordinator.store.session import open_store
 
     store = open_store(config.store_path("controller"))
+    clock = steady_clock()
     return Keeper(
         config,
         PoolRecords(store),
         EventLog(store, "controller", config.run, time.time),
         call,
-        steady_clock(),
+        clock,
         lambda prefix: f"{prefix}-{uuid.uuid4().hex[:10]}",
         in_background,
         beside,
+        sources_of(config, clock),
     )
 
 

@@ -52,6 +52,7 @@ class _PoolText(ScalingRules):
     min: int = 0
     max: int = 1000
     max_surge: int = 1
+    settle_time: float = 30.0
     retain_failed: int = 0
     retain_failed_for: float = 3600.0
     declare_queue: bool = True
@@ -71,6 +72,8 @@ class _PoolText(ScalingRules):
             raise ValueError("retain_failed_for must be above 0 s and at most a week")
         if self.max_surge < 0:
             raise ValueError(f"max_surge must not be negative, not {self.max_surge}")
+        if not 0 <= self.settle_time <= 86400:
+            raise ValueError("settle_time must be between 0 s and a day")
         if not 0.1 <= self.heartbeat_interval <= 3600:
             raise ValueError("heartbeat_interval must be between 0.1 and 3600 s")
         if not 0 <= self.drain_timeout <= 7 * 86400:
@@ -129,6 +132,7 @@ def parse_pool(name: str, given: object, where: str = "", key: str = "") -> Pool
         max=text.max,
         rules=ScalingRules(**{name: getattr(text, name) for name in _RULE_KEYS}),
         max_surge=text.max_surge,
+        settle_time=text.settle_time,
         retain_failed=text.retain_failed,
         retain_failed_for=text.retain_failed_for,
         declare_queue=text.declare_queue,

@@ -147,7 +147,8 @@ class PoolSpec:
     the engine wishes. ``clouds`` are tried in order. ``machine`` are the driver's own keys
     (image, type, …) for its machines on any cloud, ``machine_by_cloud`` more of them by
     cloud; see ``machine_on``. The last ``retain_failed`` machines that failed to boot are
-    kept for a look, each for ``retain_failed_for`` seconds.
+    kept for a look, each for ``retain_failed_for`` seconds. A rollout counts on a new worker
+    when it has been OK for ``settle_time`` seconds.
     """
 
     name: str
@@ -164,6 +165,7 @@ class PoolSpec:
     max: int = 1000
     rules: ScalingRules = field(default_factory=ScalingRules)
     max_surge: int = 1
+    settle_time: float = 30.0
     retain_failed: int = 0
     retain_failed_for: float = 3600.0
     declare_queue: bool = True

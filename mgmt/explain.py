@@ -77,6 +77,11 @@ def _brakes(found: Mapping[str, Any]) -> Iterator[str]:
     brake = found.get("brake") or {}
     if brake.get("level", "NORMAL") != "NORMAL":
         yield f"  brake      {brake['level']}: {text_of(brake.get('reason'))}"
+    rollout = found.get("rollout") or {}
+    if rollout.get("state") in ("RUNNING", "PAUSED"):
+        again = rollout.get("seconds_left") or 0
+        more = f" ({age_text(again)} more)" if again > 0 else ""
+        yield f"  rollout    {rollout['state']}: {text_of(rollout.get('reason'))}{more}"
     backoff = found.get("backoff") or {}
     left = backoff.get("seconds_left") or 0
     if left > 0:

@@ -60,6 +60,10 @@ class Management:
         return status.resume(self.calls.call, pool)
 
     @bus.rpc
+    def rollout(self, pool: str, action: str = "start", max_surge: int | None = None) -> Any:
+        return status.rollout(self.calls.call, pool, action, max_surge)
+
+    @bus.rpc
     def nodes(self, pool: str | None = None, every: bool = False) -> Any:
         return status.nodes(self.calls.call, pool, every)
 

@@ -133,6 +133,15 @@ def resume(call: Call, name: str) -> dict[str, Any]:
         raise no_such_pool(name, known) from None
 
 
+def rollout(call: Call, name: str, action: str, max_surge: int | None) -> dict[str, Any]:
+    """Start or stop a pool's rollout; the pool after it. Raises NotFound, ConfigProblem."""
+    try:
+        return dict(ask(call, "controller", "rollout", name, action, max_surge))
+    except NotFound:
+        known = [str(each["name"]) for each in ask(call, "controller", "pools")]
+        raise no_such_pool(name, known) from None
+
+
 def add_pool(call: Call, name: str, section: Mapping[str, Any]) -> dict[str, Any]:
     """Add a pool; ``{"added": False}`` when it was there with the same section."""
     return dict(ask(call, "controller", "add_pool", name, dict(section)))

@@ -7,6 +7,7 @@
   their place, so nothing is launched for them either;
 * intents that wait on a closed cloud end, and their places are launched on an open one;
 * a deficit takes draining workers back first, then launches, unless back-off waits;
+* a rollout has some beyond the wanted size, and old ones drain for it;
 * a surplus is drained (or terminated, when not yet running) in the order of ``victims``.
 """
 
@@ -17,12 +18,13 @@ from dataclasses import dataclass, field
 
 from agent.messages import InstanceState, InstanceView
 from coordinator.controller.bounds import payable
-from coordinator.controller.brake import Brake, assess
+from coordinator.controller.brake import Brake, BrakeLevel, assess
 from coordinator.controller.cloud_choice import CloudChoice
 from coordinator.controller.decision import BoundedDecision
 from coordinator.controller.failed_boots import development_failures, kept_for_a_look
 from coordinator.controller.places import Places, hole_in, places_of
 from coordinator.controller.pool import PoolMemory
+from coordinator.controller.rollout import Turn, Turnover, next_turn, obstacles_to
 from coordinator.controller.victims import taken_back, victims
 from coordinator.controller.view import Observed
 from coordinator.pool_values import PoolSpec
@@ -46,7 +48,7 @@ class Actions:
     ``deferred``: unhealthy workers that the brake (or a missing place for their successor)
     keeps for now; ``missing``: workers still wanted and not launched, with the reasons in
     ``waits``. ``braked``: terminations that the brake counts. ``kept``: failed boots that
-    stay for a look, node id to until when.
+    stay for a look, node id to until when. ``turn``: what a rollout does, None without one.
     """
 
     brake: Brake
@@ -61,6 +63,7 @@ class Actions:
     missing: int = 0
     protected_stay: int = 0
     kept: dict[str, float] = field(default_factory=dict)
+    turn: Turn | None = None
     waits: list[str] = field(default_factory=list)
 
     @property
@@ -80,6 +83,7 @@ def plan_actions(
     choice: CloudChoice,
     *,
     now: float,
+    turnover: Turnover | None = None,
 ) -> Actions:
     """The actions of this cycle; pure. ``memory`` is the synced one of ``observed``."""
     census = observed.census
@@ -95,18 +99,19 @@ def plan_actions(
         room = min(room, pays + spec.max_surge + len(moving))
     if backoff_left <= 0:
         moving += choice.uncertain[: max(0, room - len(moving))]
-    places = places_of(observed, decision, frozenset(one.node_id for one in moving))
+    elsewhere = frozenset(one.node_id for one in moving)
+    places = places_of(observed, decision, elsewhere)
+    leaving = frozenset() if turnover is None else turnover.rollout.leaving
     launchable = max(0, room) if backoff_left <= 0 else 0
     candidates = [one for one in census.unhealthy if not one.protected]
     recallable = [
         one
         for one in census.draining
         if one.node_id not in memory.condemned
+        and one.node_id not in leaving
         and (one.unique_id is None or one.unique_id in places.ids)
     ]
     hole = hole_in(places, candidates)
-    if spec.development:
-        launchable = min(launchable, max(0, hole - development_failures(census, memory)))
     if spec.rules.suspends("replace"):
         present = len(census.supply) if memory.wanted is None else memory.wanted
         launchable = min(launchable, max(0, decision.size - present))
@@ -129,6 +134,27 @@ def plan_actions(
         ),
         kept=kept,
     )
+    turn = None
+    if turnover is not None:
+        obstacles = obstacles_to(
+            spec,
+            observed,
+            held=decision.wish.held,
+            melting=actions.brake.level is BrakeLevel.MELTDOWN,
+            missing=hole,
+            room=launchable,
+            least=turnover.least,
+            now=now,
+        )
+        turn = next_turn(turnover.rollout, spec, observed, places, turnover.old, obstacles, now=now)
+        gone = elsewhere.union(one.node_id for one in turn.going)
+        places = places_of(observed, decision, gone, turn.extra)
+        reason = "rollout: it was made from what a new one is not made from any more"
+        actions.drains += [(one, reason) for one in turn.going]
+        actions.turn = turn
+    if spec.development:
+        shown = max(0, hole - development_failures(census, memory))
+        launchable = min(launchable, shown + (turn.launches if turn is not None else 0))
     actions.terminations += [
         (one, f"{one.cloud} is left for {choice.cloud}: {choice.closed[one.cloud]}")
         for one in moving
@@ -139,7 +165,9 @@ def plan_actions(
     )
     replaced += [one for one in moving if one.launch_id in memory.replacements]
     _fill(spec, places, recallable, launchable, replaced, decision, actions)
-    _shrink(spec, observed, places, decision, actions)
+    _shrink(spec, observed, places, decision, actions, turnover)
+    if turn is not None and turn.waits:
+        actions.waits.append(turn.waits)
     if actions.missing and backoff_left > 0:
         failures = memory.backoff.failures
         actions.waits.append(
@@ -249,6 +277,8 @@ def _fill(
 ) -> None:
     """Take back draining workers, then launch, for every place that nobody holds."""
     held_ids = set(places.holders)
+    if actions.turn is not None:
+        held_ids |= actions.turn.blocked_ids  # never two of one id
     plain_there = len(places.plain)
     for one in actions.deferred:
         if one.unique_id is None:
@@ -299,6 +329,7 @@ def _shrink(
     places: Places,
     decision: BoundedDecision,
     actions: Actions,
+    turnover: Turnover | None,
 ) -> None:
     """Let retired and surplus workers go, those that run by way of a drain."""
     surplus = max(0, len(places.plain) - places.plain_target)
@@ -308,6 +339,7 @@ def _shrink(
         preferred=decision.wish.victims,
         signs=observed.signs,
         template=spec.template,
+        old=() if turnover is None else turnover.old,
     )
     actions.protected_stay = surplus - len(going)
     leaving = [(one, decision.reason) for one in going]

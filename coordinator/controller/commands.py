@@ -14,6 +14,7 @@ from agent.messages import (
     TerminateInstance,
 )
 from coordinator.controller.actions import Actions, Launch
+from coordinator.controller.blueprint import Blueprints
 from coordinator.pool_values import PoolSpec
 
 
@@ -33,6 +34,7 @@ def batch_of(
     version: int,
     epoch: int,
     cloud: str,
+    blueprints: Blueprints,
     new_id: Callable[[str], str],
 ) -> CommandBatch | None:
     """The actions as one batch for the provisioner, None when there is nothing to do.
@@ -84,6 +86,7 @@ def batch_of(
                 unique_id=launch.unique_id,
                 boot_timeout=spec.health.boot_timeout,
                 launch_timeout=spec.health.launch_timeout,
+                blueprint=blueprints.of_launch(cloud, launch.variables),
             )
             for launch in actions.launches
         ),

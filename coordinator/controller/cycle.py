@@ -15,6 +15,7 @@ from typing import Any
 
 from agent.messages import CloudStatus, CommandBatch, InstanceView, SensorReport
 from coordinator.controller.actions import Actions, plan_actions
+from coordinator.controller.blueprint import Blueprints
 from coordinator.controller.bounds import Limits, wishes_after
 from coordinator.controller.brake import WINDOW, BrakeLevel
 from coordinator.controller.cloud_choice import CloudChoice, choose_cloud, noted_clouds
@@ -24,8 +25,15 @@ from coordinator.controller.explanation import explain
 from coordinator.controller.health import NodeHealth
 from coordinator.controller.pool import PoolMemory, PoolState, Replacement
 from coordinator.controller.pool_state import is_calm, sentence_of, state_of, without_figures
+from coordinator.controller.rollout import (
+    Turnover,
+    launched_since,
+    looked_at,
+    what_happened,
+    without_extra,
+)
 from coordinator.controller.view import Happening, Observed, sync_from_observed
-from coordinator.engines.base import DecisionEngine
+from coordinator.engines.base import DecisionEngine, PoolView
 from coordinator.pool_values import PoolSpec, ScheduleEntry
 
 #: Distinct failures of an engine that are told before it works again.
@@ -36,6 +44,8 @@ FAILURES_TOLD = 10
 class CycleOutcome:
     """What one cycle found, decided and wants done.
 
+    ``old``: who was made otherwise than a new worker would be, None when nobody looked;
+    ``shown``: the view that the engine decided on, without what a rollout has beyond the size.
     ``memory`` is to be stored together with ``batch`` (None: nothing to command) before the
     batch is sent. ``decision``, ``actions`` and ``choice`` (of a cloud) are None when the
     cycle did not decide (frozen, disabled, a batch unanswered). ``pings``: nodes to ask once
@@ -55,6 +65,8 @@ class CycleOutcome:
     pool_state: PoolState
     reason: str
     sentence: str
+    old: frozenset[str] | None = None
+    shown: PoolView | None = None
     events: tuple[Happening, ...] = ()
     pings: tuple[str, ...] = ()
 
@@ -92,6 +104,8 @@ class _Step:
     decision: BoundedDecision | None = None
     actions: Actions | None = None
     choice: CloudChoice | None = None
+    old: frozenset[str] | None = None
+    shown: PoolView | None = None
     state: PoolState = PoolState.HELD
     reason: str = ""
     sentence: str = ""
@@ -116,6 +130,7 @@ def run_cycle(
     default_cloud: str = "",
     clouds: Mapping[str, CloudStatus] = MappingProxyType({}),
     scheduled: ScheduleEntry | None = None,
+    sources: Mapping[str, str] = MappingProxyType({}),
 ) -> CycleOutcome:
     """One cycle. Never raises for anything that an engine answers or does.
 
@@ -126,7 +141,8 @@ def run_cycle(
     no answer yet, so the cycle looks but does not decide. ``clouds``: how the provisioner's
     clouds are, as of the snapshot. ``new_id(prefix)`` gives
     ``<prefix>-<unique>`` without a dot; a launch's id is ``<pool>-<unique>``. ``scheduled``:
-    the entry of the pool's schedule that is in force (``coordinator.schedule``).
+    the entry of the pool's schedule that is in force (``coordinator.schedule``). ``sources``:
+    the digest of the template's text on each cloud.
     """
     observed = sync_from_observed(
         spec, instances, version, report, memory, now=now, poll_interval=poll_interval
@@ -145,6 +161,7 @@ def run_cycle(
             engine,
             observed,
             report,
+            instances,
             version=version,
             epoch=epoch,
             now=now,
@@ -152,6 +169,7 @@ def run_cycle(
             default_cloud=default_cloud,
             clouds=clouds,
             scheduled=scheduled,
+            sources=sources,
         )
     said, events = _changes_said(step, observed)
     return CycleOutcome(
@@ -167,6 +185,8 @@ def run_cycle(
         pool_state=step.state,
         reason=step.reason,
         sentence=step.sentence,
+        old=step.old,
+        shown=step.shown,
         events=(*observed.events, *step.events, *events),
         pings=observed.pings,
     )
@@ -177,6 +197,7 @@ def next_step(
     engine: DecisionEngine,
     observed: Observed,
     report: SensorReport | None,
+    instances: Mapping[str, InstanceView],
     *,
     version: int,
     epoch: int,
@@ -185,6 +206,7 @@ def next_step(
     default_cloud: str,
     clouds: Mapping[str, CloudStatus],
     scheduled: ScheduleEntry | None,
+    sources: Mapping[str, str],
 ) -> _Step:
     """Active half: ask the engine, bound its wish, and turn the difference into commands.
 
@@ -192,15 +214,32 @@ def next_step(
     holds, or errs on the careful side, when the batch is refused (stale view): then the
     next cycle simply decides again.
     """
-    limits = Limits(view=observed.view, spec=spec, memory=observed.memory, scheduled=scheduled)
+    blueprints = Blueprints(spec, sources)
+    census, rollout, wanted = observed.census, observed.memory.rollout, observed.memory.wanted
+    if rollout is not None and rollout.active and rollout.surge(spec) == 0:
+        spec = replace(spec, max_surge=0)
+    view = observed.view
+    if rollout is not None and rollout.extra:
+        view = without_extra(view, rollout, wanted, blueprints.old(census.supply, {}))
+    limits = Limits(view=view, spec=spec, memory=observed.memory, scheduled=scheduled)
     decision = decide(engine, limits)
     if decision.problem:
         step = _no_decision(observed, decision.wish.reason)
         return replace(step, decision=decision)
+    unique_ids = decision.wish.unique_ids
+    old = blueprints.old([*census.supply, *census.unhealthy], unique_ids)
+    turnover = None
+    if rollout is not None:
+        since = blueprints.old(launched_since(rollout, instances.values()), unique_ids)
+        target = blueprints.of_launch((spec.clouds or (default_cloud,))[0], {})
+        seen = looked_at(rollout, instances.values(), observed, old | since, target, now)
+        turnover = Turnover(rollout=seen, old=old, least=limits.least)
     choice = choose_cloud(
         spec, observed.census.supply, clouds, observed.memory.clouds, default_cloud, now
     )
-    actions = plan_actions(spec, observed, decision, observed.memory, choice, now=now)
+    actions = plan_actions(
+        spec, observed, decision, observed.memory, choice, now=now, turnover=turnover
+    )
     actions.launches = in_batches(actions.launches, choice.batch_limit)
     if not choice.is_open and (actions.launches or observed.census.pending):
         actions.waits.append(choice.reason)
@@ -208,13 +247,14 @@ def next_step(
         step = _no_decision(
             observed, f"only recommends: {sentence_of(observed, decision, actions)}"
         )
-        return replace(step, decision=decision, actions=actions)
+        return replace(step, decision=decision, actions=actions, old=old, shown=view)
     batch = batch_of(
         actions,
         spec,
         version=version,
         epoch=epoch,
         cloud=choice.cloud,
+        blueprints=blueprints,
         new_id=new_id,
     )
     memory = _remembered(spec, observed, decision, actions, batch, version, now)
@@ -226,9 +266,12 @@ def next_step(
         decision=decision,
         actions=actions,
         choice=choice,
+        old=old,
+        shown=view,
         state=state,
         reason=reason,
         sentence=sentence_of(observed, decision, actions),
+        events=what_happened(rollout, actions.turn),
     )
 
 
@@ -287,6 +330,7 @@ def _remembered(
         if decision.size > present
         else memory.no_growth_until,
         no_shrinking_until=now + rules.cooldown_down if changed else memory.no_shrinking_until,
+        rollout=memory.rollout if actions.turn is None else actions.turn.after,
     )
 
 

@@ -59,6 +59,7 @@ def explain(outcome: CycleOutcome) -> dict[str, Any]:
             "until": memory.backoff.until,
             "last": memory.backoff.reason,
         },
+        "rollout": memory.rollout.status(outcome.old, outcome.now) if memory.rollout else None,
         "commands": _commands(outcome.batch),
         "why_not_more": _why_not_more(outcome),
         "why_not_fewer": _why_not_fewer(outcome),

@@ -24,9 +24,10 @@ from agent.wire import from_wire, to_wire
 from coordinator.config import CoordinatorConfig
 from coordinator.controller.cycle import run_cycle
 from coordinator.controller.kept_pool import KeptPool, load_pool, store_outcome
-from coordinator.controller.pool import memory_to_dict, released
+from coordinator.controller.orders import order_rollout, release_brake
 from coordinator.controller.pool_status import pool_status
 from coordinator.controller.records import PoolRecords, StoredPool
+from coordinator.controller.sources import Sources, no_sources
 from coordinator.controller.turns import Turns
 from coordinator.errors import ConfigProblem, NotFound, Problem, did_you_mean
 from coordinator.events import EventLog
@@ -40,7 +41,8 @@ class Keeper:
     """Keeps every pool of this process.
 
     ``call`` is an RPC with a deadline; ``in_background`` runs what no cycle may wait for,
-    ``beside`` the cycles of pools whose engines may take their time, each at once.
+    ``beside`` the cycles of pools whose engines may take their time, each at once;
+    ``sources`` tells what templates are made of now.
     """
 
     def __init__(
@@ -53,10 +55,12 @@ class Keeper:
         new_id: Callable[[str], str],
         in_background: Callable[[Callable[[], None]], object],
         beside: Callable[[Callable[[], None]], object] | None = None,
+        sources: Sources = no_sources,
     ) -> None:
         self._config = config
         self._in_background = in_background
         self._beside = beside or in_background
+        self._sources = sources
         self._records = records
         self.events = events
         self._call = call
@@ -131,11 +135,12 @@ class Keeper:
         pool = self._found(name)
         if pool.spec.rules.hold is not None:
             self.reconfigure(name, {"hold": None})
-        memory = released(pool.memory)
-        if memory != pool.memory:
-            self._records.store_cycle(name, memory_to_dict(memory), None, None, self._clock())
-            pool.memory = memory
-            self.events.append("brake", pool=name, reason="released by an operator", level="NORMAL")
+        release_brake(pool, self._records, self.events, self._clock())
+
+    def rollout(self, name: str, action: str = "start", max_surge: int | None = None) -> None:
+        """Start (or go on with) or stop replacing a pool's old workers. Safe to repeat."""
+        pool = self._found(name)
+        order_rollout(pool, action, max_surge, self._records, self.events, self._clock())
 
     def freeze(self, reason: str) -> None:
         """No commands for any pool until ``unfreeze``, whoever is restarted meanwhile."""
@@ -219,6 +224,7 @@ class Keeper:
             default_cloud=self._config.default_cloud,
             clouds=pool.clouds,
             scheduled=scheduled,
+            sources=self._sources(pool.spec.template),
         )
         # An engine in a process of its own lets requests in between: what they changed counts.
         same = pool.memory is before and pool.stored is stored and self._frozen == frozen
@@ -339,6 +345,7 @@ class Keeper:
             pool.stored.revision,
             pool.spec,
             pool.outcome,
+            pool.memory,
             pool.instances,
             pool.trouble,
             self._clock(),

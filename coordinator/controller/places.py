@@ -24,10 +24,13 @@ class Places:
     retired: list[InstanceView]
 
 
-def places_of(observed: Observed, decision: BoundedDecision, moving: frozenset[str]) -> Places:
+def places_of(
+    observed: Observed, decision: BoundedDecision, moving: frozenset[str], extra: int = 0
+) -> Places:
     """Sort the supply into plain workers, holders of wanted ids, and retired ones.
 
-    Those that move to another cloud hold no place here.
+    Those that move to another cloud, or go in a rollout, hold no place here; ``extra`` are
+    the plain places that a rollout has beyond the decided size.
     """
     # A tighter bound than the engine's wish leaves room for fewer ids; the first ones stay.
     names = sorted(decision.wish.unique_ids)[: decision.size]
@@ -52,7 +55,7 @@ def places_of(observed: Observed, decision: BoundedDecision, moving: frozenset[s
             retired.append(one)
     return Places(
         ids=ids,
-        plain_target=decision.size - len(ids),
+        plain_target=decision.size - len(ids) + extra,
         plain=plain,
         holders=holders,
         retired=retired,

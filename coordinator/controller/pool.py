@@ -16,6 +16,7 @@ from coordinator.controller.backoff import BackOff
 from coordinator.controller.brake import BrakeLevel
 from coordinator.controller.cloud_choice import CloudNote
 from coordinator.controller.health import HealthNote
+from coordinator.controller.rollout_memory import Rollout
 
 
 class PoolState(str, Enum):
@@ -55,7 +56,7 @@ class PoolMemory:
     ends of cooldowns, epoch seconds; ``ready_once``: a worker was RUNNING once (for ``verify:
     launch_one``); ``calm``: the last cycle found everything as wanted; ``said``: what was last
     said of a topic, so that an event comes once per change; ``clouds``: what speaks against
-    clouds of the pool.
+    clouds of the pool; ``rollout``: the last one, None before the first.
     """
 
     began: float | None = None
@@ -84,6 +85,7 @@ class PoolMemory:
     state: PoolState = PoolState.PENDING
     said: dict[str, str] = field(default_factory=dict)
     clouds: dict[str, CloudNote] = field(default_factory=dict)
+    rollout: Rollout | None = None
 
 
 def released(memory: PoolMemory) -> PoolMemory:
@@ -122,6 +124,7 @@ def memory_to_dict(memory: PoolMemory) -> dict[str, Any]:
         "state": memory.state.value,
         "said": dict(memory.said),
         "clouds": {cloud: note.to_list() for cloud, note in memory.clouds.items()},
+        "rollout": None if memory.rollout is None else memory.rollout.to_dict(),
     }
 
 
@@ -165,6 +168,7 @@ def memory_from_dict(data: Mapping[str, Any]) -> PoolMemory:
         clouds={
             str(cloud): CloudNote.from_list(note) for cloud, note in data.get("clouds", {}).items()
         },
+        rollout=None if data.get("rollout") is None else Rollout.from_dict(data["rollout"]),
     )
 
 

@@ -27,8 +27,10 @@ def is_calm(
     actions: Actions,
     report: SensorReport | None,
 ) -> bool:
-    """Everything is as wanted, on fresh readings, and nothing had to be done."""
+    """Everything is as wanted, on fresh readings, and nothing had to be done or is under way."""
     census = observed.census
+    if actions.turn is not None and actions.turn.after.active:
+        return False
     return (
         report is not None
         and not report.blind

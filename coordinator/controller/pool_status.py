@@ -7,6 +7,7 @@ from typing import Any
 
 from agent.messages import FINAL_STATES, InstanceView
 from coordinator.controller.cycle import CycleOutcome
+from coordinator.controller.pool import PoolMemory
 from coordinator.pool_values import PoolSpec
 
 
@@ -15,6 +16,7 @@ def pool_status(
     revision: int,
     spec: PoolSpec,
     outcome: CycleOutcome | None,
+    memory: PoolMemory,
     instances: Mapping[str, InstanceView],
     trouble: str,
     now: float,
@@ -30,6 +32,7 @@ def pool_status(
     busy = {one.node_id: one.busy for one in outcome.observed.view.instances} if outcome else {}
     actions = outcome.actions if outcome is not None else None
     choice = outcome.choice if outcome is not None else None
+    old = outcome.old if outcome is not None else None
     return {
         "name": spec.name,
         "state": state,
@@ -40,6 +43,8 @@ def pool_status(
         "pending": counts.get("pending", 0),
         "draining": counts.get("draining", 0),
         "unhealthy": counts.get("unhealthy", 0),
+        "old": len(old) if old is not None else None,
+        "rollout": None if memory.rollout is None else memory.rollout.status(old, now),
         "kept": len(actions.kept) if actions is not None else 0,
         "was_running": outcome.ready_once if outcome is not None else False,
         "brake": actions.brake.level.value if actions is not None else "NORMAL",
@@ -70,6 +75,7 @@ def pool_status(
                 "cloud": one.cloud,
                 "cloud_id": one.cloud_id,
                 "reason": _why(one, health),
+                "old": None if old is None else one.node_id in old,
                 "kept_until": actions.kept.get(one.node_id) if actions is not None else None,
             }
             for one in sorted(instances.values(), key=lambda one: (one.wanted_at, one.node_id))

@@ -79,7 +79,7 @@ def recording_of(
     if decision is None or decision.problem:
         return None
     limits = Limits(
-        view=outcome.observed.view,
+        view=outcome.shown or outcome.observed.view,
         spec=outcome.spec,
         memory=outcome.observed.memory,
         scheduled=scheduled,

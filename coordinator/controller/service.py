@@ -78,6 +78,11 @@ class Controller:
         return self.part.pool(name)
 
     @bus.rpc
+    def rollout(self, name: str, action: str = "start", max_surge: int | None = None) -> Any:
+        self.part.rollout(name, action, max_surge)
+        return self.part.pool(name)
+
+    @bus.rpc
     def freeze(self, reason: str) -> None:
         self.part.freeze(reason)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from agent.messages import InstanceState, InstanceView, NodeSigns
 
@@ -14,14 +14,15 @@ def victims(
     preferred: Sequence[str],
     signs: Mapping[str, NodeSigns],
     template: str,
+    old: Collection[str] = (),
 ) -> list[InstanceView]:
     """``count`` of the healthy or pending ``candidates``, fewer when the rest is protected.
 
     Order: not yet running, the engine's own wish, idle, launched by us rather than adopted
     (ending an adopted worker saves nothing: its machine stays), least busy, another template
-    than the pool's present one, oldest. (Unhealthy workers go before all of these; they are not
-    supply and never among the candidates.) Equal in all: by node id, so that the same view
-    always gives the same victims.
+    than the pool's present one (or ``old`` by what it was made from), oldest. (Unhealthy workers
+    go before all of these; they are not supply and never among the candidates.) Equal in all:
+    by node id, so that the same view always gives the same victims.
     """
     if count <= 0:
         return []
@@ -35,7 +36,7 @@ def victims(
             _busy_rank(heard),
             1 if instance.adopted else 0,
             _load(heard),
-            1 if instance.template == template else 0,
+            0 if instance.template != template or instance.node_id in old else 1,
             instance.wanted_at,
             instance.node_id,
         )

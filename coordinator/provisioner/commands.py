@@ -37,7 +37,10 @@ LARGEST_LAUNCH = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class NewInstance:
-    """A record that does not exist yet. The last three are of adopted machines only."""
+    """A record that does not exist yet. The last three are of adopted machines only.
+
+    ``blueprint``: digest of what its machine is made from, in the controller's words.
+    """
 
     node_id: str
     launch_id: str
@@ -52,6 +55,7 @@ class NewInstance:
     role: NodeRole = NodeRole()
     boot_timeout: float = 300.0
     launch_timeout: float = 300.0
+    blueprint: str = ""
     boot_deadline: float | None = None
     cloud_id: str | None = None
     claimed_cloud_id: str | None = None
@@ -244,6 +248,7 @@ def _launched(
             role=command.role,
             boot_timeout=command.boot_timeout,
             launch_timeout=command.launch_timeout,
+            blueprint=command.blueprint,
         )
         for node_id, index in nodes.items()
         if node_id not in current

@@ -162,7 +162,8 @@ _MOMENTS = ("wanted_at", "state_since", "enrolled_at", "first_listed_at", "start
             "boot_deadline", "launch_deadline", "drain_deadline")  # fmt: skip
 _TOLD = ("node_id", "launch_id", "pool", "cloud", "template", "state", "reason", "cloud_id",
          "claimed_cloud_id", "addresses", "price", "unique_id", "outputs", "protected",
-         "boot_timeout", "start_step", "start_detail", "boot_cause", "boot_detail")  # fmt: skip
+         "boot_timeout", "start_step", "start_detail", "boot_cause", "boot_detail",
+         "blueprint")  # fmt: skip
 
 
 def node_document(connection: Connection, node_id: str, now: float) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 #: The newest migration. A store at this revision is opened without loading Alembic.
-HEAD = "0003"
+HEAD = "0004"
 
 metadata = MetaData()
 
@@ -70,6 +70,7 @@ instances = Table(
     Column("start_step_at", Float),
     Column("boot_cause", String(32), nullable=False, default="", server_default=""),
     Column("boot_detail", Text, nullable=False, default="", server_default=""),
+    Column("blueprint", String(64), nullable=False, default="", server_default=""),
 )
 Index("ix_instances_pool_changed", instances.c.pool, instances.c.changed_in)
 

@@ -13,6 +13,7 @@ from mgmt.exit_codes import GaveUpWaiting
 from mgmt.invocation.cli import ANSWER_WITHIN, Commands, Invocation, pass_invocation, system_options
 from mgmt.output import Table, age_text, text_of, yes_no
 from mgmt.pool_rules.cli import commands as rules
+from mgmt.rollouts.cli import rollout_command, rollout_line
 
 _POOL = click.argument("pool_name", metavar="POOL")
 _STATES = ("STABLE", "PENDING", "HELD", "FAILED")
@@ -281,6 +282,7 @@ def _show_pool(invocation: Invocation, pool: dict[str, Any]) -> None:
         ("template", text_of(pool.get("template"))),
         ("clouds", _clouds(pool)),
         *_machines(pool),
+        *_rollout(pool),
         ("decided", f"{age_text(pool.get('decided_age'))} ago"),
     ]
     rows = [
@@ -314,6 +316,14 @@ def _clouds(pool: Mapping[str, Any]) -> str:
     return said
 
 
+def _rollout(pool: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The last rollout, and how many workers are made otherwise than new ones would be."""
+    if pool.get("rollout"):
+        yield "rollout", rollout_line(pool).partition(": rollout ")[2]
+    elif pool.get("old"):
+        yield "rollout", f"{pool['old']} old ones ('epu pool rollout {pool['name']}')"
+
+
 def _machines(pool: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What machines the pool asks for: what all clouds share, then each cloud's own."""
     by_cloud = pool.get("machine_by_cloud") or {}
@@ -323,6 +333,6 @@ def _machines(pool: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield "machine", f"on {where}: {said}" if where else said
 
 
-for rule in rules:
+for rule in (*rules, rollout_command):
     pool_group.add_command(rule)
 commands = (pools_command, pool_group, hold_command, resume_command, explain, wait)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import random
 import signal
+import subprocess
+import sys
 import time
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bootlevels.plans.sleeper.producer import job_ids, produce
+from coordinator.clouds.base import MachineState
 from coordinator.clouds.process import kill_machine
 from mgmt.broker_files import BrokerFiles
 from mgmt.broker_processes import beam_of, node_processes, send_signal
@@ -70,6 +76,56 @@ def test_a_broker_that_is_away_long_makes_nobody_fatal_and_replaces_nobody(
     system = shaken_system
     with system.pool("away", 2, heartbeat_interval=0.5, health=HEALTH) as pool:
         outlast(system, pool, AWAY, figure)
+
+
+def test_a_rollout_goes_on_after_its_controller_was_killed_and_costs_no_worker_and_no_job(
+    shaken_system: Any, tmp_path: Path, figure: Figure
+) -> None:
+    system, queue, done_file = shaken_system, "rolled-work", tmp_path / "done.txt"
+    words = [sys.executable, "-m", "bootlevels.plans.sleeper.worker", "--queue", queue]
+    section = {
+        "programs": {"sleeper": {"command": [*words, "--done-file", str(done_file)]}},
+        "work_queues": [queue],
+        "busy_file": "busy",
+        "heartbeat_interval": 0.5,
+        "settle_time": 1,
+    }
+    with system.pool("rolled", 2, **section) as pool:
+        before = pool.wait_whole(2)
+        jobs = job_ids(40, "job")
+        produce(system.access, queue, jobs, 0.3)
+        assert pool.status()["old"] == 0
+        system.ask("controller", "reconfigure", "rolled", {"variables": {"colour": "blue"}})
+        began, killed, seen = time.time(), 0, []
+
+        def all_new() -> bool:
+            nonlocal killed
+            seen.append((len(pool.machines(MachineState.RUNNING)), len(pool.machines())))
+            if not killed and len(pool.machines() - before) == 1:
+                killed = system.kill_process("controller")
+            return bool(pool.status()["rollout"]["state"] == "FINISHED")
+
+        epu = str(Path(sys.executable).with_name("epu"))
+        rollout = [epu, "pool", "rollout", "rolled", "--accounts", str(system.accounts)]
+        subprocess.run([*rollout, "--json"], check=True, timeout=30)
+        system.wait(all_new, "all are replaced")
+        figure("two workers rolled out", time.time() - began)
+
+        assert killed and not before & pool.wait_whole(2)
+        assert min(alive for alive, _ in seen) >= 2 and max(most for _, most in seen) <= 3
+        system.wait(lambda: len(done(done_file)) == len(jobs), "every job was done")
+        assert done(done_file) == Counter(jobs), "nobody was killed, so no job came twice"
+        assert pool.launched() == 4
+        names = [one.name for one in pool.events() if one.name.startswith("rollout")]
+        assert names[0] == "rollout_started" and names[-1] == "rollout_finished"
+        status = subprocess.run([*rollout, "--wait"], capture_output=True, text=True, timeout=60)
+        assert "FINISHED" in status.stdout, status.stderr
+
+
+def done(path: Path) -> Counter[str]:
+    """How often each job was done: each line is one time."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return Counter(line.split()[0] for line in lines)
 
 
 @pytest.mark.soak

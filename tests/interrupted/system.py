@@ -20,6 +20,7 @@ from coordinator.clouds.in_memory import InMemoryCloud, InMemorySettings
 from coordinator.config import CoordinatorConfig
 from coordinator.controller.keeper import Keeper
 from coordinator.controller.records import PoolRecords
+from coordinator.controller.sources import Sources, no_sources
 from coordinator.errors import EpuError, NotFound
 from coordinator.events import EventLog
 from coordinator.provisioner.launcher import Launcher
@@ -60,6 +61,7 @@ class World:
         self.beats: dict[str, int] = {}
         self.silent: set[str] = set()
         self.launched_at: dict[str, float] = {}
+        self.sources: Sources = no_sources
         self.config = CoordinatorConfig(
             run="run", accounts="", state_dir=str(directory), clouds={name: {} for name in clouds}
         )
@@ -91,6 +93,7 @@ class World:
             lambda: self.now,
             lambda prefix: f"{prefix}-{next(self.numbers):04d}",
             lambda work: work(),
+            sources=self.sources,
         )
 
     def call(self, service: str, method: str, *args: Any, timeout: float | None = None) -> Any:

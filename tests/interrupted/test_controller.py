@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from coordinator.controller.sources import sources_of
 from coordinator.engines.base import Decision
 from coordinator.engines.n_preserving import NPreserving
 from coordinator.errors import ConfigProblem, NotFound
@@ -319,3 +320,60 @@ def test_reasons_that_differ_in_their_figures_only_are_one_decision(world: World
     world.live(60)
     assert (store.stat().st_size, store.stat().st_mtime_ns) == before
     assert f"{world.now:.1f}" in world.keeper.explain(POOL)["sentence"]
+
+
+def test_a_rollout_goes_on_in_the_next_controller_and_replaces_each_worker_once(
+    world: World,
+) -> None:
+    wanted = {"engine.preserve_n": 3, "settle_time": 3, "drain_timeout": 2}
+    world.keeper.reconfigure(POOL, wanted)
+    world.live_until(world.stable)
+    before = set(world.alive())
+    world.keeper.reconfigure(POOL, {"variables": {"colour": "blue"}})
+    world.live(2)
+    assert world.status()["old"] == 3 and world.status()["rollout"] is None
+    world.keeper.rollout(POOL)
+    for second in range(200):
+        if second % 7 == 0:
+            world.keeper = world.new_keeper()
+        if second == 3:
+            world.keeper.rollout(POOL)  # a second time is the same rollout
+        world.step()
+        assert len(set(world.alive())) <= 4 and len(world.alive()) >= 3
+    assert not before & set(world.alive()) and len(world.alive()) == 3
+    assert world.made() == 6
+    assert world.status()["rollout"]["state"] == "FINISHED"
+    assert world.status()["old"] == 0 and world.stable()
+
+
+def test_a_stopped_rollout_stays_stopped_and_a_surge_that_cannot_be_is_refused(
+    world: World,
+) -> None:
+    world.live_until(world.stable)
+    world.keeper.reconfigure(POOL, {"variables": {"colour": "blue"}, "max_surge": 0})
+    with pytest.raises(ConfigProblem, match="max_surge=2"):
+        world.keeper.rollout(POOL, max_surge=2)
+    with pytest.raises(ConfigProblem, match="start or stop"):
+        world.keeper.rollout(POOL, "begin")
+    world.keeper.rollout(POOL)
+    world.keeper.rollout(POOL, "stop")
+    world.keeper = world.new_keeper()
+    world.live(60)
+    assert world.made() == 2 and world.status()["old"] == 2
+    assert world.status()["rollout"]["state"] == "STOPPED"
+
+
+def test_a_changed_text_of_a_template_makes_workers_old(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.sources = sources_of(world.config, lambda: world.now)
+    world.keeper = world.new_keeper()
+    world.live_until(world.stable)
+    world.live(30)
+    assert world.status()["old"] == 0
+    monkeypatch.setattr("coordinator.controller.sources.template_digest", lambda name: "other")
+    world.live(10)
+    assert world.status()["old"] == 2
+    world.keeper = world.new_keeper()
+    world.live(5)
+    assert world.status()["old"] == 2

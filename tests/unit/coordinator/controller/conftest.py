@@ -74,6 +74,7 @@ class World:
     beats: int = 0
     made: int = 0
     scheduled: ScheduleEntry | None = None
+    sources: dict[str, str] = field(default_factory=dict)
 
     # ------------------------------------------------------------ setting the scene
 
@@ -197,6 +198,7 @@ class World:
             default_cloud="here",
             clouds=self.clouds,
             scheduled=self.scheduled,
+            sources=self.sources,
         )
         self.memory = memory_from_dict(memory_to_dict(outcome.memory))
         self.outcomes.append(outcome)
@@ -236,6 +238,7 @@ class World:
                     state_since=self.now,
                     unique_id=launch.unique_id,
                     variables=launch.variables,
+                    blueprint=launch.blueprint,
                 )
         return BatchAnswer(batch_id=batch.batch_id, outcome="applied")
 

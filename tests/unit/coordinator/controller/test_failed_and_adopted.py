@@ -34,7 +34,7 @@ def test_a_pool_with_failed_boots_kept_for_a_look_is_stable_and_shows_them(world
     node = failed(made, 100)
     outcome = made.step(10)
     assert outcome.pool_state is PoolState.STABLE
-    status = pool_status({}, 1, made.spec, outcome, made.instances, "", made.now)
+    status = pool_status({}, 1, made.spec, outcome, made.memory, made.instances, "", made.now)
     shown = {one["node_id"]: one["kept_until"] for one in status["instances"]}
     assert status["kept"] == 1
     assert shown[node] == pytest.approx(made.instances[node].state_since + 3600)

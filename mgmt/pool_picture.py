@@ -31,10 +31,12 @@ def pool_panels(
         Series("in hand", _points((s.at, s.unacknowledged) for s in samples)),
     ]
     panels = [Panel("workers", nodes), Panel("messages in the queue", queue)]
-    counted = [(at, number) for number, at in enumerate(sorted(done), start=1)]
+    counted = [(at, float(number)) for number, at in enumerate(sorted(done), start=1)]
     submitted = list(sent)
     if counted or submitted:
-        jobs = [Series("sent", submitted, dashed=True), Series("done", counted)]
+        end = max(at for at, _ in [*submitted, *counted, *((s.at, 0.0) for s in samples)])
+        lines = [[*line, (end, line[-1][1])] if line else [] for line in (submitted, counted)]
+        jobs = [Series("sent", lines[0], dashed=True), Series("done", lines[1])]
         panels.append(Panel("jobs", [each for each in jobs if each.points]))
     return panels
 

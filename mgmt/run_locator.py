@@ -108,9 +108,16 @@ def system_of(run: Run) -> RunningSystem:
         )
     return RunningSystem(
         run=run.name,
-        accounts=run.directory / attributes["accounts"],
+        accounts=_accounts_of(run, attributes["accounts"]),
         state_dir=state_dir_of(run),
     )
+
+
+def _accounts_of(run: Run, told: str) -> Path:
+    """The broker's accounts, also where a run's directory was copied to another machine."""
+    path = run.directory / told
+    copied = run.directory / "broker" / path.name
+    return copied if not path.exists() and copied.exists() else path
 
 
 def coordinator_attributes(run: Run) -> dict[str, str] | None:

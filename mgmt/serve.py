@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,8 +67,12 @@ class Served:
     socket: str
 
 
-def start(config: CoordinatorConfig, timeout: float = 10.0) -> Served:
+def start(
+    config: CoordinatorConfig, timeout: float = 10.0, only: Collection[str] = PROGRAMS
+) -> Served:
     """Write the files and start supervisord unless it runs; returns when it answers.
+
+    ``only``: names of PROGRAMS; the others run elsewhere, by the same broker.
 
     Idempotent: a running one is left alone, whatever ``config`` says. Raises
     ConfigProblem for an unusable accounts file, ServeFailed when it does not start
@@ -84,18 +88,18 @@ def start(config: CoordinatorConfig, timeout: float = 10.0) -> Served:
         write_config(config)
         (directory / "logs").mkdir(exist_ok=True, mode=0o700)
         socket = _socket_path(directory)
-        text = supervisord_text(directory, socket, sys.executable)
+        text = supervisord_text(directory, socket, sys.executable, only)
         write_private(directory / "supervisord.conf", text)
         return _launch(directory, socket, timeout)
 
 
-def start_in_foreground(config: CoordinatorConfig) -> int:
+def start_in_foreground(config: CoordinatorConfig, only: Collection[str] = PROGRAMS) -> int:
     """The same, but wait for its end; the exit code. Ctrl-C or SIGTERM ends all of it."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    served = start(config)
+    served = start(config, only=only)
     signal.signal(signal.SIGTERM, interrupt)
     try:
         while served.supervisord.alive:
@@ -146,7 +150,9 @@ def check(directory: Path, timeout: float = 10.0) -> dict[str, str]:
     return result
 
 
-def supervisord_text(directory: Path, socket: str, python: str) -> str:
+def supervisord_text(
+    directory: Path, socket: str, python: str, only: Collection[str] = PROGRAMS
+) -> str:
     """The configuration of supervisord. PURE but for its arguments.
 
     A program that ends is started again without limit: one that lived a second at once,
@@ -154,6 +160,7 @@ def supervisord_text(directory: Path, socket: str, python: str) -> str:
     FATAL, and a full disk does not become a busy loop. Everybody's password is in
     ``config.yaml``, none here and none on a command line.
     """
+    programs = {name: module for name, module in PROGRAMS.items() if name in only}
     sections = [
         _section(
             "supervisord",
@@ -171,9 +178,9 @@ def supervisord_text(directory: Path, socket: str, python: str) -> str:
         "supervisor.rpcinterface_factory = "
         "supervisor.rpcinterface:make_main_rpcinterface\n",
         # supervisord ends its groups one after the other, a group's members together.
-        _section("group:coordinator", programs=",".join(PROGRAMS)),
+        _section("group:coordinator", programs=",".join(programs)),
     ]
-    for name, module in PROGRAMS.items():
+    for name, module in programs.items():
         words = (python, "-m", module, "--config", str(directory / "config.yaml"))
         sections.append(
             _section(

@@ -55,7 +55,8 @@ def demo(home: Path, jobs: int, sleep: float) -> None:
     for proof in story.proofs:
         sign = click.style("yes", fg="green") if proof.held else click.style("NO", fg="red")
         click.echo(f"  {sign:>3}  {proof.claim} ({proof.figures})")
-    click.echo(f"\nThe demo took {time.monotonic() - began:.0f} s.")
+    click.echo(f"\nNodes, queue and jobs over time: {story.picture}")
+    click.echo(f"The demo took {time.monotonic() - began:.0f} s.")
     if not all(proof.held for proof in story.proofs):
         sys.exit(ExitCode.PROBLEM)
 

@@ -24,6 +24,7 @@ from coordinator.config import cloud_directory, read_access
 from coordinator.errors import EpuError
 from mgmt.demo import proofs
 from mgmt.demo.watch import LOOK_EVERY, Watch
+from mgmt.pool_picture import draw_pool, pool_panels
 
 RUN = "demo"
 POOL = "epu-sleeper"
@@ -47,6 +48,7 @@ class Story:
     proofs: list[proofs.Proof] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     receipt: dict[str, Any] = field(default_factory=dict)
+    picture: Path | None = None
     _ports: list[int] = field(default_factory=list)
 
     @property
@@ -89,7 +91,9 @@ class Story:
         url = read_access(self._accounts).amqp_url("coordinator")
         with Watch(url, POOL, self.done_file, self.say) as watch:
             self.say(f"2. put {self.jobs} jobs of {self.sleep:g} s each into the queue")
+            sent = [(time.time(), 0.0)]
             self._produce()
+            sent.append((time.time(), float(self.jobs)))
             watch.wait_for(lambda one: one.running >= 2 and one.done >= 1, 60, "two workers")
             self.say("3. kill the node of a busy worker: all its processes, SIGKILL")
             killed, at = self._kill_a_busy_node(watch)
@@ -106,7 +110,11 @@ class Story:
             answer = client.call("management", "events", limit=5000)
         self.events = [from_wire(Event, one) for one in answer["events"]]
         lines = self.done_file.read_text().splitlines()
-        last_done = max(float(line.split()[2]) for line in lines)
+        done_at = [float(line.split()[2]) for line in lines]
+        last_done = max(done_at)
+        title = f"epu demo: {self.jobs} jobs, a node killed, grown and shrunk"
+        panels = pool_panels(watch.samples, sent, done_at)
+        self.picture = draw_pool(self.run_dir / "demo.svg", panels, title)
         self.proofs += [
             proofs.all_jobs_done(self.jobs, lines),
             *proofs.replaced_once(self.events, killed, at),

@@ -180,8 +180,9 @@ class Exercise:
             document = ask_events(client.call, filters, None, CALL)
             document = with_files(document, filters, LogPlace(state_dir=self.system.state_dir))
             found = [from_wire(Event, one) for one in document["events"]]
-        return sorted(distinct([*found, *filters.fit(self._told_by_workers())]),
-                      key=lambda event: event.time)  # fmt: skip
+        # No job of ours is older than its exercise, whatever the clock of a worker's machine says.
+        told = Filters(pool=self.timeline.pool).fit(self._told_by_workers())
+        return sorted(distinct([*found, *told]), key=lambda event: event.time)
 
     def _told_by_workers(self) -> list[Event]:
         """``job_begin`` and ``job_end`` in the logs of machines: here, or asked of their agents."""

@@ -16,6 +16,7 @@ from coordinator.clouds.process import ProcessCloud, kill_machine
 from coordinator.errors import EpuError, NotFound
 from mgmt import broker
 from mgmt.broker_processes import send_signal
+from mgmt.broker_start import ANY_OWN
 from mgmt.exercise.timeline import Step
 from mgmt.run_clouds import open_driver, worker_clouds
 from mgmt.run_locator import RunningSystem
@@ -90,9 +91,12 @@ class Targets:
     def restart_broker(self) -> None:
         """Stop the run's private node and start it again. Raises BrokerUnavailable."""
         directory = self._own_broker()
-        broker.stop_broker(directory)
-        self.say("the broker is stopped")
-        access = broker.start_broker(directory, self.system.access().vhost)
+        vhost = self.system.access().vhost
+        try:
+            broker.stop_broker(directory)
+            self.say("the broker is stopped")
+        finally:  # whoever interrupts us must not be left without a broker
+            access = broker.start_broker(directory, vhost, host=ANY_OWN)
         self.say(f"the broker is up again at {access.public_url}")
 
     def _own_broker(self) -> Path:

@@ -155,6 +155,8 @@ def broker_status(invocation: Invocation, directory: Path) -> int:
               help="NAME=value lines (0600): the clouds' credentials.")  # fmt: skip
 @click.option("--wait", type=click.FloatRange(min=0), default=0.0, metavar="T",
               help="Seconds to wait until --accounts and --environment are brought.")  # fmt: skip
+@click.option("--only", multiple=True, metavar="NAME", help="Run only this part here (can be "
+              "repeated); the others run elsewhere, by the same broker.")  # fmt: skip
 @click.option("--check", "action", flag_value="check", help="Ask every service how it is.")
 @click.option("--stop", "action", flag_value="stop", help="End all of them.")
 @click.option("--foreground", "action", flag_value="foreground", help="Start, stay until Ctrl-C.")
@@ -170,6 +172,7 @@ def serve(
     cloud_settings: tuple[str, ...],
     environment: Path | None,
     wait: float,
+    only: tuple[str, ...],
     action: str,
 ) -> int:
     """Run the coordinator: provisioner, controller, sensors, registrar, management.
@@ -201,7 +204,13 @@ def serve(
     if accounts is None or not run or not clouds:
         raise click.UsageError("--accounts, --run and at least one --cloud are needed to start")
     from coordinator.config import CoordinatorConfig
+    from coordinator.errors import did_you_mean
 
+    for name in only:
+        if name not in coordinator.PROGRAMS:
+            hint = did_you_mean(name, coordinator.PROGRAMS)
+            raise click.UsageError(f"--only {name}: no part of a coordinator; {hint}")
+    parts = only or tuple(coordinator.PROGRAMS)
     config = CoordinatorConfig(
         run=run,
         accounts=str(accounts),
@@ -213,8 +222,8 @@ def serve(
 
         os.environ.update(wait_for_secrets(accounts, environment, wait, output.note))
     if action == "foreground":
-        return coordinator.start_in_foreground(config)
-    served = coordinator.start(config)
+        return coordinator.start_in_foreground(config, parts)
+    served = coordinator.start(config, only=parts)
     write_boot_outputs({"accounts": str(accounts), "state_dir": str(directory)})
     pid = served.supervisord.pid
     document = {"pid": pid, "state_dir": str(directory), "accounts": str(accounts)}

@@ -17,11 +17,18 @@ from mgmt.exit_codes import NoSuchRun
 from mgmt.run_locator import NoCoordinator, locate
 
 
-def booted(home: Path, name: str, *, coordinator: bool = True, ended: bool = False) -> Path:
+def booted(
+    home: Path,
+    name: str,
+    *,
+    coordinator: bool = True,
+    ended: bool = False,
+    accounts: str = "broker/accounts.json",
+) -> Path:
     """A run in ``home`` whose broker was at a port that is closed now."""
     directory = home / "runs" / name
     directory.mkdir(parents=True, mode=0o700)
-    attributes = {"accounts": "broker/accounts.json", "state_dir": "coordinator"}
+    attributes = {"accounts": accounts, "state_dir": "coordinator"}
     keeper = ServiceSpec(
         name="provisioner",
         kind=ServiceKind.ATTRIBUTES,
@@ -52,6 +59,12 @@ def test_the_only_living_run_is_meant(tmp_path):
     assert system.accounts == directory / "broker" / "accounts.json"
     assert system.state_dir == directory / "coordinator"
     assert system.amqp_url() == "amqp://coordinator:p%2Fw@127.0.0.1:1/new"
+
+
+def test_a_run_that_was_copied_to_another_machine_has_its_accounts_beside_its_record(tmp_path):
+    there = "/another/machine/runs/vms/broker/accounts.json"
+    directory = booted(tmp_path, "vms", accounts=there)
+    assert locate("vms", None, tmp_path).accounts == directory / "broker" / "accounts.json"
 
 
 def test_of_several_living_runs_one_must_be_chosen(tmp_path):

@@ -69,6 +69,15 @@ def test_every_program_is_restarted_without_limit():
         assert words == ["/usr/bin/python3", "-m", module, "--config", "/d/config.yaml"]
 
 
+def test_a_part_of_a_coordinator_is_only_what_was_asked_for():
+    text = serve.supervisord_text(Path("/d"), "/d/s", "python", ("sensors", "controller"))
+    parser = configparser.RawConfigParser()
+    parser.read_string(text)
+    programs = {name for name in parser.sections() if name.startswith("program:")}
+    assert programs == {"program:controller", "program:sensors"}
+    assert parser["group:coordinator"]["programs"] == "controller,sensors"
+
+
 def test_odd_paths_survive_supervisords_own_syntax():
     odd = Path('/d/with space/50%/quote"d')
     found = parsed(serve.supervisord_text(odd, "/d/s", sys.executable))

@@ -1,0 +1,1 @@
+"""The sample plan "sleeper-vms": plan.yaml, a coordinator spread over two machines."""

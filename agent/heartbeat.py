@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from agent.busy import SILENT, BusyState
 from agent.messages import Heartbeat, ProcessState
 
 #: So many unanswered questions in a row and a supervisor counts as lost.
@@ -38,7 +39,7 @@ class Facts:
     draining: bool
     drained: bool
     processes: tuple[ProcessState, ...] | None
-    busy: bool | None = None
+    busy: BusyState = SILENT
     figures: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -66,7 +67,10 @@ def next_beat(
         ready=facts.ready,
         draining=facts.draining,
         drained=facts.drained,
-        busy=facts.busy,
+        busy=facts.busy.busy,
+        busy_for=facts.busy.spell,
+        busy_problem=facts.busy.problem,
+        jobs=facts.busy.jobs,
         supervisor_ok=answered,
         processes=as_reported(facts.processes or (), restarted),
         figures=dict(facts.figures),
@@ -89,18 +93,3 @@ def as_reported(
         else process
         for process in processes
     )
-
-
-def busy_flag(said: Iterable[str], workers_running: bool | None) -> bool | None:
-    """Whether the node's workers have a job in hand; None when nobody knows.
-
-    ``said``: contents of the busy files that exist. ``workers_running`` is False when
-    every worker process has ended (then a file that a killed worker left behind means
-    nothing), None when that is not known.
-    """
-    if workers_running is False:
-        return False
-    words = {word.strip() for word in said}
-    if "busy" in words:
-        return True
-    return False if "idle" in words else None

@@ -28,7 +28,10 @@ from agent.enrolment_messages import EnrolRequest as EnrolRequest
 from agent.enrolment_messages import ReadyReport as ReadyReport
 from agent.enrolment_messages import StartReport as StartReport
 from agent.enrolment_messages import StartStep as StartStep
+from agent.node_role import BusySource as BusySource
 from agent.node_role import CheckSpec as CheckSpec
+from agent.node_role import DrainProgram as DrainProgram
+from agent.node_role import Hook as Hook
 from agent.node_role import NodeRole as NodeRole
 from agent.node_role import ProgramSpec as ProgramSpec
 
@@ -121,7 +124,9 @@ class Heartbeat:
     """One sign of life. ``sequence`` counts from 1 for each ``boot_id``.
 
     ``supervisor_ok`` is whether the agent could ask its supervisord; ``busy`` is None
-    where the role names no source; ``figures`` are psutil readings by name.
+    where the role names no source, or with a ``busy_problem``: then nobody may take the node
+    for idle. ``busy_for``: seconds for which it has been busy, or idle; ``jobs`` in hand, where
+    the source tells. ``figures`` are psutil readings by name.
     """
 
     node_id: str
@@ -133,6 +138,9 @@ class Heartbeat:
     draining: bool = False
     drained: bool = False
     busy: bool | None = None
+    busy_for: float | None = None
+    busy_problem: str = ""
+    jobs: int | None = None
     supervisor_ok: bool = True
     processes: tuple[ProcessState, ...] = ()
     figures: dict[str, float] = field(default_factory=dict)
@@ -169,7 +177,11 @@ class SensorReading:
 
 @dataclass(frozen=True, kw_only=True)
 class NodeSigns:
-    """What the sensors service last heard of a node. Ages in seconds, on its clock."""
+    """What the sensors service last heard of a node. Ages in seconds, on its clock.
+
+    ``busy``, ``busy_for``, ``busy_problem``, ``jobs``: as in Heartbeat, or as the broker sees it
+    where the pool's busy source is a queue.
+    """
 
     node_id: str
     heard_age: float | None = None
@@ -179,6 +191,9 @@ class NodeSigns:
     ready: bool = False
     drained: bool = False
     busy: bool | None = None
+    busy_for: float | None = None
+    busy_problem: str = ""
+    jobs: int | None = None
     supervisor_failures: int = 0
     processes: tuple[ProcessState, ...] = ()
     figures: dict[str, float] = field(default_factory=dict)

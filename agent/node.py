@@ -8,21 +8,28 @@ from __future__ import annotations
 import logging
 import platform
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
+from itertools import chain
 from typing import Any
 
+from agent.blotting import blotted, secret_values
+from agent.busy import BusyState
+from agent.busy_probe import BusyProbe
 from agent.config import AgentConfig
-from agent.drain import Drain, Step, workers_running
+from agent.drain import Drain, Means, Step, workers_running
 from agent.enrolment import BROKER_FILE, own_nonce
-from agent.heartbeat import Facts, Pulse, busy_flag, next_beat
+from agent.heartbeat import Facts, Pulse, next_beat
+from agent.hooks import Aside, run_hook
 from agent.host_probe import HostProbe
 from agent.messages import (
     DrainAnswer,
     EnrolAnswer,
     Heartbeat,
+    Hook,
     ProcessState,
     ReadyReport,
     StartReport,
@@ -35,6 +42,7 @@ from agent.program_runs import ProgramRuns
 from agent.programs import (
     NodePlace,
     ProgramProblem,
+    busy_files,
     node_environment,
     role_names,
     worker_names,
@@ -47,6 +55,8 @@ from agent.wire import to_wire
 log = logging.getLogger(__name__)
 
 READY_FILE = "ready.json"
+#: A node that stops waits so many seconds beyond its drain's time for its workers' end.
+_STOP_GRACE = 10.0
 #: Lines that ``logs`` gives at most.
 MAX_LOG_LINES = 2000
 
@@ -77,13 +87,32 @@ class Node:
         self._names = role_names(self.role)
         self._probe = ProcessProbe(config.supervisor_socket)
         self._host = HostProbe(config.directory)
-        self._drain = Drain(config.directory, self._workers, self._probe)
-        #: Programs that the boot tool has run here.
-        self.program_runs = ProgramRuns(
-            config.directory, {"PATH": search_path(), **self._environment()}, sleep
+        self._program_environment = environment = {"PATH": search_path(), **self._environment()}
+        variables = [secret_values(one.environment) for one in self.role.programs.values()]
+        passwords = [one.password for one in answer.broker.accounts.values()]
+        self._secrets = (config.token, self._nonce, *passwords, *chain.from_iterable(variables))
+        self._busy = BusyProbe(
+            self.role.busy_source,
+            busy_files(self.role, self._place),
+            config.directory,
+            environment,
+            self.role.heartbeat_interval,
+            sleep=sleep,
         )
+        self._drain = Drain(
+            config.directory,
+            self._workers,
+            self._probe,
+            Means(drain=self.role.drain, on_drain=self.role.on_drain),
+            Aside(config.directory, environment, sleep),
+            is_idle=self._is_idle,
+            drain_timeout=self.role.drain_timeout,
+        )
+        #: Programs that the boot tool has run here.
+        self.program_runs = ProgramRuns(config.directory, environment, sleep)
         self._ready_file = config.directory / READY_FILE
         self._programs_added = False
+        self._stopping = False
         #: The coordinator acknowledged our readiness, in this life of the agent or before.
         self.ready = read_json(self._ready_file) is not None
 
@@ -99,7 +128,7 @@ class Node:
         if verdict.ok and not self.ready:
             around = Surroundings(
                 directory=self._place.directory,
-                environment={"PATH": search_path(), **self._environment()},
+                environment=self._program_environment,
                 clock=time.monotonic,
                 sleep=self._sleep,
                 tell=self._start.tell,
@@ -109,7 +138,10 @@ class Node:
             verdict = await_programs(self._names, self.processes, timeout, around)
             if verdict.ok:
                 verdict = await_checks(self.role.checks, around)
+            if verdict.ok and self.role.on_ready is not None:
+                verdict = self._run_on_ready(self.role.on_ready)
         if not verdict.ok:
+            verdict = replace(verdict, problem=self._blotted(verdict.problem))
             log.error("not ready: %s: %s", verdict.step, verdict.problem)
             self._start.tell(verdict.step, f"failed: {verdict.problem}")
         else:
@@ -123,6 +155,18 @@ class Node:
             problem=verdict.problem,
             boot_id=self.pulse.boot_id,
         )
+
+    def _run_on_ready(self, hook: Hook) -> Verdict:
+        self._start.tell("on_ready", "runs")
+        end = run_hook(hook, self._place.directory, self._program_environment, sleep=self._sleep)
+        if end.ok:
+            self._start.tell("on_ready", "ended well")
+            return Verdict(ok=True)
+        if hook.default == "continue":
+            problem = self._blotted(end.problem)
+            self._start.tell("on_ready", f"failed, and the role says to continue: {problem}")
+            return Verdict(ok=True)
+        return Verdict(ok=False, step="on_ready", problem=end.problem)
 
     def start_report(self) -> StartReport | None:
         """Where the start of this node is; None when it has not begun."""
@@ -177,23 +221,34 @@ class Node:
     def processes(self) -> tuple[ProcessState, ...] | None:
         """Process states; None when supervisord does not answer."""
         try:
-            return self._probe.states()
+            return tuple(self._harmless(process) for process in self._probe.states())
         except (SupervisorUnreachable, SupervisorRefused) as problem:
             log.debug("%s", problem)
             return None
+
+    def _harmless(self, process: ProcessState) -> ProcessState:
+        if not process.stderr_tail and not process.problem:
+            return process
+        tail, problem = self._blotted(process.stderr_tail), self._blotted(process.problem)
+        return replace(process, stderr_tail=tail, problem=problem)
+
+    def _blotted(self, text: str) -> str:
+        return blotted(text, self._secrets)
 
     def beat(self) -> Heartbeat:
         """Look at everything, move a drain on, make the next heartbeat."""
         processes = self.processes()
         step = self._advance(processes)
+        figures = self._host.figures()
+        self._busy.note_cpu(figures.get("cpu_percent"))
         facts = Facts(
             now=self._clock(),
             ready=self.ready,
             draining=self._drain.draining,
             drained=self._drained(step),
             processes=processes,
-            busy=self._busy(processes),
-            figures=self._host.figures(),
+            busy=self._look_busy(processes),
+            figures=figures,
         )
         before = self.pulse
         self.pulse, beat = next_beat(
@@ -206,6 +261,7 @@ class Node:
     def describe(self) -> dict[str, Any]:
         """All about this node for people, as plain JSON values."""
         processes = self.processes()
+        busy = self._look_busy(processes)
         return {
             "node_id": self.answer.node_id,
             "run": self.answer.run,
@@ -216,7 +272,10 @@ class Node:
             "ready": self.ready,
             "steps": to_wire(self._start.steps),
             "duty": self._drain.duty.value,
-            "busy": self._busy(processes),
+            "busy": busy.busy,
+            "busy_for": busy.spell,
+            "busy_problem": busy.problem,
+            "jobs": busy.jobs,
             "directory": str(self._place.directory),
             "host": platform.node(),
             "python": sys.version.split()[0],
@@ -247,17 +306,19 @@ class Node:
             shown += [tail_of(name, path, count) for name in files for path in files[name]]
         return "\n".join(filter(None, shown))
 
-    def _busy(self, processes: tuple[ProcessState, ...] | None) -> bool | None:
-        if not self.role.busy_file:
-            return None
-        path = self._place.directory / self.role.busy_file
-        return busy_flag(_contents(path), workers_running(self._workers, processes))
+    def _look_busy(self, processes: tuple[ProcessState, ...] | None) -> BusyState:
+        return self._busy.look(workers_running(self._workers, processes))
+
+    def _is_idle(self, since: float) -> bool:
+        return self._busy.look(None, since).busy is False
 
     # -------------------------------------------------------------- draining, stopping
 
-    def drain(self) -> DrainAnswer:
-        """Drain from now on; asked again, how far it is."""
-        self._drain.ask()
+    def drain(self, within: float | None = None) -> DrainAnswer:
+        """Drain from now on, within so many seconds (default: the role's ``drain_timeout``);
+        asked again, how far it is.
+        """
+        self._drain.ask(within)
         return self._drain_answer()
 
     def cancel_drain(self) -> DrainAnswer:
@@ -266,12 +327,28 @@ class Node:
         return self._drain_answer()
 
     def stop(self) -> None:
-        """End all programs, then supervisord, and with it this agent.
+        """End all programs, then supervisord, and with it this agent. Returns at once.
 
-        Workers have their ``drain_timeout`` to finish the job in hand.
+        Workers have what is left of a drain's time, or their ``drain_timeout``, to finish the
+        job in hand.
         """
+        self._drain.ask()
+        if not self._stopping:
+            self._stopping = True
+            threading.Thread(target=self._stop, daemon=True).start()
+
+    def _stop(self) -> None:
         self.program_runs.end_all()
-        self._probe.shut_down()
+        end = time.monotonic() + self._drain.seconds_left + _STOP_GRACE
+        while self._programs_added and time.monotonic() < end:
+            if self._drained(self._advance(self.processes())):
+                break
+            self._sleep(0.2)
+        try:
+            self._probe.shut_down()
+        except (SupervisorUnreachable, SupervisorRefused) as problem:
+            log.error("can't stop: %s", problem)
+        self._stopping = False
 
     def _drain_answer(self) -> DrainAnswer:
         step = self._advance(self.processes())
@@ -281,7 +358,7 @@ class Node:
             node_id=self.answer.node_id,
             draining=self._drain.draining,
             drained=self._drained(step),
-            busy=self._busy(processes),
+            busy=self._look_busy(processes).busy,
             detail=step.detail,
         )
 
@@ -294,14 +371,3 @@ class Node:
         except (SupervisorUnreachable, SupervisorRefused) as problem:
             log.warning("drain: %s", problem)
             return Step(duty=self._drain.duty, detail=str(problem))
-
-
-def _contents(path: Path) -> list[str]:
-    """What the busy files say: ``path`` and, of several workers, ``path.<worker>.<copy>``."""
-    found = []
-    for file in (path, *path.parent.glob(f"{path.name}.*")):
-        try:
-            found.append(file.read_text(encoding="utf-8", errors="replace"))
-        except OSError:
-            continue
-    return found

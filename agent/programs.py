@@ -25,6 +25,9 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 _RESERVED = frozenset({"agent"})
 #: Seconds of grace for a program that does not do the pool's work.
 _STOP_WAIT = 10
+#: Seconds after which supervisord kills a worker that got SIGTERM. The deadline of a drain is
+#: kept by ``agent.drain``, which can let a worker finish whose drain was cancelled meanwhile.
+_WORKER_STOP_WAIT = 86_400
 
 
 class ProgramProblem(ValueError):
@@ -92,7 +95,7 @@ def role_names(role: NodeRole) -> frozenset[str]:
 def program_conf(name: str, spec: ProgramSpec, place: NodePlace, drain_timeout: float) -> str:
     """One ``[program:x]`` section of supervisord.
 
-    A worker is given ``drain_timeout`` seconds after SIGTERM to finish the job in hand;
+    A worker has time after SIGTERM to finish the job in hand, more than any drain;
     whatever ends by itself is started again; one that can't stay up for ``start_seconds``
     in four tries ends FATAL.
     """
@@ -110,7 +113,9 @@ def program_conf(name: str, spec: ProgramSpec, place: NodePlace, drain_timeout: 
         "startsecs": str(max(0, math.ceil(spec.start_seconds))),
         "startretries": "3",
         "stopsignal": "TERM",
-        "stopwaitsecs": str(math.ceil(drain_timeout) if spec.worker else _STOP_WAIT),
+        "stopwaitsecs": str(
+            max(_WORKER_STOP_WAIT, math.ceil(drain_timeout)) if spec.worker else _STOP_WAIT
+        ),
         "killasgroup": "true",
         "stdout_logfile": f"{_plain(place.log_dir)}/{process}.log",
         "stderr_logfile": f"{_plain(place.log_dir)}/{process}.err",
@@ -132,11 +137,7 @@ def launch_file(
     spec: ProgramSpec, name: str, role: NodeRole, place: NodePlace, environment: Mapping[str, str]
 ) -> str:
     """The content of ``program_file``: words, environment, directory, busy files by copy."""
-    shared = len(worker_names(role)) > 1
-    busy: list[str] = []
-    if role.busy_file and spec.worker:
-        base = place.directory / role.busy_file
-        busy = [f"{base}.{name}.{number}" if shared else str(base) for number in range(spec.copies)]
+    busy = [str(path) for path in _busy_files(role, place, name, spec)]
     directory = place.directory / spec.directory if spec.directory else place.directory
     return json.dumps(
         {
@@ -147,6 +148,32 @@ def launch_file(
         },
         indent=1,
     )
+
+
+def _busy_files(role: NodeRole, place: NodePlace, name: str, spec: ProgramSpec) -> list[Path]:
+    """The busy file of each copy of a program."""
+    source = role.busy_source
+    if source is None or not source.file or not spec.worker:
+        return []
+    base = place.directory / source.file
+    if len(worker_names(role)) <= 1:
+        return [base]
+    return [base.with_name(f"{base.name}.{name}.{number}") for number in range(spec.copies)]
+
+
+def busy_files(role: NodeRole, place: NodePlace) -> tuple[Path, ...]:
+    """The busy file that all workers may share, then those that they are told to write."""
+    source = role.busy_source
+    if source is None or not source.file:
+        return ()
+    base = place.directory / source.file
+    own = [
+        path
+        for name, spec in role.programs.items()
+        for path in _busy_files(role, place, name, spec)
+        if path != base
+    ]
+    return (base, *own)
 
 
 def write_programs(role: NodeRole, place: NodePlace, environment: Mapping[str, str]) -> None:

@@ -7,24 +7,20 @@ step failed and shows the last lines of what the step printed.
 from __future__ import annotations
 
 import http.client
-import os
-import signal
 import socket
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from agent.child import run_child
 from agent.messages import CheckSpec, ProcessState
 
 #: Seconds a program is given to be RUNNING, on top of its own ``start_seconds``. Must be
 #: longer than supervisord's four tries take, so that a bad program is seen to be FATAL.
 PROGRAM_GRACE = 30.0
 _POLL = 0.2
-_TAIL_LINES = 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,29 +198,10 @@ def _try_http(url: str, timeout: float) -> None:
 
 def _try_run(words: tuple[str, ...], timeout: float, around: Surroundings) -> None:
     """Run a command to its end. It has a process group of its own, killed at the deadline."""
-    deadline = around.clock() + timeout
-    with tempfile.TemporaryFile() as output:
-        child = subprocess.Popen(
-            words,
-            cwd=around.directory,
-            env={**os.environ, **around.environment},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            # Polled: a blocking wait would stop every greenlet of the agent.
-            while child.poll() is None and around.clock() < deadline:
-                around.sleep(0.05)
-            if child.returncode is None:
-                raise TimeoutError(f"it did not end in {timeout:.1f} s")
-            if child.returncode != 0:
-                output.seek(max(0, output.seek(0, os.SEEK_END) - 4000))
-                lines = output.read().decode("utf-8", "replace").splitlines()
-                tail = "\n".join(lines[-_TAIL_LINES:])
-                raise NotYet(f"exit status {child.returncode}" + (f"\n{tail}" if tail else ""))
-        finally:
-            if child.returncode is None:
-                os.killpg(child.pid, signal.SIGKILL)
-                child.wait()
+    ending = run_child(
+        words, around.directory, around.environment, timeout, around.clock, around.sleep
+    )
+    if ending.code is None:
+        raise TimeoutError(f"it did not end in {timeout:.1f} s")
+    if ending.code != 0:
+        raise NotYet(f"exit status {ending.code}" + (f"\n{ending.tail}" if ending.tail else ""))

@@ -179,10 +179,10 @@ class AgentMethods:
     def drain(self, drain_timeout: float | None = None) -> Any:
         """Finish the work in hand and take no more; to be asked until ``drained``.
 
-        The caller owns the deadline. On the node supervisord kills a worker that is not
-        done within the *role's* ``drain_timeout``; the argument does not change that.
+        The caller owns the deadline: a worker that is not done so many seconds from now
+        (default: ``drain_timeout`` of the role, from the first question) is killed.
         """
-        return to_wire(self.node.drain())
+        return to_wire(self.node.drain(drain_timeout))
 
     @bus.agent_rpc
     def cancel_drain(self) -> Any:

@@ -46,6 +46,7 @@ def build_aggregator(
 ) -> Aggregator:
     """The sensors process: short histories in memory, no store."""
     from coordinator.sensors.aggregator import Aggregator
+    from coordinator.sensors.deliveries import DeliverySensor
     from coordinator.sensors.queue_length import QueueLengthSensor
 
     return Aggregator(
@@ -55,6 +56,8 @@ def build_aggregator(
         call,
         loopback_interval=config.loopback_interval,
         grace=config.blindness_grace,
+        deliveries=DeliverySensor(access, time.monotonic),
+        poll_interval=config.queue_poll_interval,
     )
 
 

@@ -7,9 +7,8 @@ launched; that is why this module stands beside the controller and not inside it
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
-from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from agent.messages import NodeRole
@@ -19,14 +18,13 @@ from coordinator.pool_values import HealthSettings as HealthSettings
 from coordinator.pool_values import PoolSpec as PoolSpec
 from coordinator.pool_values import ScalingRules
 from coordinator.pool_values import changed_section as changed_section
+from coordinator.role_checks import role_problems
 from coordinator.schedule import schedule_problems
 from coordinator.settings import parse_settings
 
 T = TypeVar("T")
 
 NAME_RULE = "lower-case letters, digits and single dashes, starting with a letter, at most 40"
-#: As ``agent.programs`` has it: what supervisord takes as a program's name.
-_PROGRAM_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\Z")
 #: What a driver may call a setting; ``clouds`` is ours.
 _SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}\Z")
 _NAME = re.compile(r"[a-z](?:-?[a-z0-9]){0,39}\Z")
@@ -44,6 +42,10 @@ class _PoolText(ScalingRules):
     outputs: dict[str, str] = field(default_factory=dict)
     work_queues: tuple[str, ...] = ()
     busy_file: str | None = None
+    busy: dict[str, Any] | None = None
+    drain: dict[str, Any] | None = None
+    on_ready: dict[str, Any] | None = None
+    on_drain: dict[str, Any] | None = None
     heartbeat_interval: float = 10.0
     drain_timeout: float = 300.0
     variables: dict[str, str] = field(default_factory=dict)
@@ -105,7 +107,8 @@ def parse_pool(name: str, given: object, where: str = "", key: str = "") -> Pool
         problems, NodeRole, {k: raw[k] for k in _ROLE_KEYS if k in raw}, where, prefix.rstrip(".")
     )
     if role is not None:
-        for below, what in _role_problems(role):
+        health = text.health if text is not None else HealthSettings()
+        for below, what in role_problems(role, health):
             problems.append(Problem(where=where, key=prefix + below, what=what))
     given_machine = raw.get("machine", {})
     machine, by_cloud = _machine(given_machine, text, problems, where, f"{prefix}machine")
@@ -115,7 +118,8 @@ def parse_pool(name: str, given: object, where: str = "", key: str = "") -> Pool
             problems.append(Problem(where=where, key=at, what=what))
     if problems or text is None or role is None:
         raise ConfigProblem(list(dict.fromkeys(problems)))
-    queues = dict.fromkeys((*role.work_queues, *_queues_of(settings)))
+    told = (role.busy_queue,) if role.busy_queue else ()
+    queues = dict.fromkeys((*role.work_queues, *_queues_of(settings), *told))
     role = replace(role, work_queues=tuple(queues))
     return PoolSpec(
         name=name,
@@ -227,17 +231,6 @@ def _settings(
             what = f"must be a text or a number, not {type(value).__name__}"
             problems.append(Problem(where=where, key=here, what=what))
     return settings
-
-
-def _role_problems(role: NodeRole) -> Iterator[tuple[str, str]]:
-    """What the nodes themselves would refuse: (key, what is wrong with it)."""
-    for name in role.programs:
-        if not _PROGRAM_NAME.match(name) or name == "agent":
-            yield f"programs.{name}", "a name has letters, digits, - and _ and is not 'agent'"
-    if role.busy_file is not None:
-        path = PurePosixPath(role.busy_file)
-        if path.is_absolute() or ".." in path.parts or not path.name:
-            yield "busy_file", "must be a path below the node's directory, without '..'"
 
 
 def _collect(

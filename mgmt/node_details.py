@@ -24,7 +24,7 @@ def node(call: Call, node_id: str) -> dict[str, Any]:
     return {
         **found,
         "health": judged.get("health"),
-        "busy": judged.get("busy"),
+        **{key: judged.get(key) for key in ("busy", "busy_for", "busy_problem", "jobs")},
         "kept_until": judged.get("kept_until"),
         "missing": seen.missing,
     }

@@ -28,6 +28,7 @@ def node_lines(document: Mapping[str, Any]) -> list[str]:
         ("state", f"{document['state']} since {age_text(now - document['state_since'])}"),
         ("reason", text_of(document["reason"])),
         ("health", text_of(document["health"])),
+        ("busy", busy_text(document)),
         ("cloud", cloud),
         ("addresses", ", ".join(document["addresses"]) or "-"),
         ("template", text_of(document["template"])),
@@ -56,6 +57,18 @@ def start_text(document: Mapping[str, Any]) -> str:
     when = f", {age_text(now - at)} ago" if at is not None else ""
     first = next(iter(str(document["start_detail"]).splitlines()), "")
     return f"{document['start_step']}{when}" + (f": {first}" if first else "")
+
+
+def busy_text(document: Mapping[str, Any]) -> str:
+    """Whether a node has work in hand, how much and for how long, or why that is not known."""
+    if document.get("busy_problem"):
+        return f"not known: {document['busy_problem']}"
+    busy = document.get("busy")
+    if busy is None:
+        return "-"
+    jobs, spell = document.get("jobs"), document.get("busy_for")
+    count = f", {jobs} {'job' if jobs == 1 else 'jobs'} in hand" if busy and jobs else ""
+    return ("yes" if busy else "no") + count + (f", for {age_text(spell)}" if spell else "")
 
 
 def history_rows(document: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:

@@ -280,8 +280,11 @@ class Keeper:
             name: 2 * (pool.spec.health.missing_timeout + pool.spec.health.really_missing_timeout)
             for name, pool in self._pools.items()
         }
+        # Left out where no pool has one: a sensors service of an older release knows no such word.
+        told = {name: q for name, p in self._pools.items() if (q := p.spec.role.busy_queue)}
+        more = (told,) if told else ()
         try:
-            answer = self._call("sensors", "reports", wanted, patience, timeout=5.0)
+            answer = self._call("sensors", "reports", wanted, patience, *more, timeout=5.0)
         except CallFailed as problem:
             log.info("no sensor reports: %s", problem)
             return {}

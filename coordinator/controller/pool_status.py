@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from agent.messages import FINAL_STATES, InstanceView
+from agent.messages import FINAL_STATES, InstanceView, NodeSigns
 from coordinator.controller.cycle import CycleOutcome
 from coordinator.controller.pool import PoolMemory
 from coordinator.pool_values import PoolSpec
@@ -29,7 +29,7 @@ def pool_status(
         state, reason = "HELD", trouble
     counts = outcome.counts if outcome is not None else {}
     health = outcome.health if outcome is not None else {}
-    busy = {one.node_id: one.busy for one in outcome.observed.view.instances} if outcome else {}
+    signs = outcome.observed.signs if outcome is not None else {}
     actions = outcome.actions if outcome is not None else None
     choice = outcome.choice if outcome is not None else None
     old = outcome.old if outcome is not None else None
@@ -69,7 +69,7 @@ def pool_status(
                 "node_id": one.node_id,
                 "state": one.state.value,
                 "health": health[one.node_id].status.value if one.node_id in health else "UNKNOWN",
-                "busy": busy.get(one.node_id),
+                **_business(signs.get(one.node_id)),
                 "age": now - one.wanted_at,
                 "state_age": now - one.state_since,
                 "cloud": one.cloud,
@@ -81,6 +81,18 @@ def pool_status(
             for one in sorted(instances.values(), key=lambda one: (one.wanted_at, one.node_id))
             if one.state not in FINAL_STATES
         ],
+    }
+
+
+def _business(signs: NodeSigns | None) -> dict[str, Any]:
+    """Whether a node has work in hand, how much, for how long, or why that is not known."""
+    if signs is None:
+        return {"busy": None, "busy_for": None, "busy_problem": "", "jobs": None}
+    return {
+        "busy": signs.busy,
+        "busy_for": signs.busy_for,
+        "busy_problem": signs.busy_problem,
+        "jobs": signs.jobs,
     }
 
 

@@ -150,6 +150,7 @@ def sync_from_observed(
                 state=state,
                 health=judged.status,
                 busy=own_signs.busy if own_signs is not None else None,
+                busy_problem=own_signs.busy_problem if own_signs is not None else "",
                 age=now - instance.wanted_at,
                 unique_id=instance.unique_id,
                 protected=instance.protected,

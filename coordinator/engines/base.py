@@ -29,13 +29,15 @@ class ViewedInstance:
     """One worker in a PoolView. ``age`` is seconds since it was wanted.
 
     ``figures`` are those of its last heartbeat, ``heard_age`` seconds ago (None: never);
-    ``price`` in $ per hour, where its cloud tells.
+    ``price`` in $ per hour, where its cloud tells. ``busy_problem``: why nobody knows whether
+    it is busy, although its pool says how to.
     """
 
     node_id: str
     state: InstanceState
     health: HealthStatus
     busy: bool | None = None
+    busy_problem: str = ""
     age: float = 0.0
     unique_id: str | None = None
     protected: bool = False

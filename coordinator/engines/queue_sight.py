@@ -98,6 +98,9 @@ def why_the_last_stays(view: PoolView, sight: QueueSight, emptied: dict[str, Any
     busy = [instance.node_id for instance in view.supply if instance.busy]
     if busy:
         return f"{busy[0]} says it is busy"
+    for instance in view.supply:
+        if instance.busy_problem:
+            return f"whether {instance.node_id} is busy is not known: {instance.busy_problem}"
     if not emptied.get("twice"):
         return "the queue was seen empty in one measurement only"
     return ""

@@ -10,7 +10,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from agent.messages import (
@@ -24,6 +24,7 @@ from agent.messages import (
 from agent.rpc_client import CallFailed
 from agent.wire import MalformedMessage, to_wire
 from coordinator.errors import RetryLater
+from coordinator.sensors.deliveries import DeliverySensor
 from coordinator.sensors.heartbeat_intake import lost_node, read_heartbeat
 from coordinator.sensors.history import FORGET_AFTER, GRACE, Observations
 from coordinator.sensors.queue_length import QueueLengthSensor, reading_names
@@ -37,11 +38,13 @@ ASKED_WITHIN = 60.0
 @dataclass(frozen=True)
 class _Asked:
     """What somebody wants to know of a pool: its readings' names, and for how long a silent
-    node is of interest (s). ``at``: when it was asked last."""
+    node is of interest (s). ``at``: when it was asked last. ``busy_queue``: whose deliveries
+    say which of its nodes are busy."""
 
     at: float
     names: tuple[str, ...] = ()
     patience: float = 0.0
+    busy_queue: str = ""
 
 
 class Publisher(Protocol):
@@ -62,6 +65,8 @@ class Aggregator:
         *,
         loopback_interval: float,
         grace: float = GRACE,
+        deliveries: DeliverySensor | None = None,
+        poll_interval: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._access = access
@@ -69,6 +74,8 @@ class Aggregator:
         self._queue_sensor = queue_sensor
         self._call = call
         self._clock = clock
+        self._deliveries = deliveries
+        self._poll_interval = poll_interval
         self._loopback_interval = loopback_interval
         self._loopback_id = f"sensors-{uuid.uuid4().hex[:8]}"
         self._loopback_sent = 0
@@ -153,6 +160,20 @@ class Aggregator:
                 self._complain(f"queue {queue}", str(problem))
             else:
                 self._complained.pop(f"queue {queue}", None)
+        self._look_who_is_busy(now)
+
+    def _look_who_is_busy(self, now: float) -> None:
+        """One listing for all nodes, when any pool's business is told by a queue."""
+        asked = [one for one in self._pools.values() if now - one.at < ASKED_WITHIN]
+        queues = {one.busy_queue for one in asked if one.busy_queue}
+        if self._deliveries is None or not queues:
+            return
+        try:
+            self._deliveries.measure(queues)
+        except RetryLater as problem:
+            self._complain("who is busy", str(problem))
+        else:
+            self._complained.pop("who is busy", None)
 
     def forget(self) -> None:
         """Let go of nodes and pools that nobody has heard of, or asked for, for long."""
@@ -171,20 +192,44 @@ class Aggregator:
         """Everything known of one pool."""
         asked = self._pools.get(pool)
         names = asked.names if asked else ()
-        return self.observations.report(pool, names, self._clock(), self.presence_source)
+        now = self._clock()
+        report = self.observations.report(pool, names, now, self.presence_source)
+        if asked is None or not asked.busy_queue or self._deliveries is None:
+            return report
+        nodes = {
+            node_id: self._with_business(signs, asked.busy_queue, now)
+            for node_id, signs in report.nodes.items()
+        }
+        return replace(report, nodes=nodes)
+
+    def _with_business(self, signs: NodeSigns, queue: str, now: float) -> NodeSigns:
+        assert self._deliveries is not None
+        found = self._deliveries.business(signs.node_id, queue, now, self._poll_interval)
+        return replace(
+            signs,
+            busy=found.busy,
+            busy_for=now - found.since,
+            busy_problem=found.problem,
+            jobs=found.jobs,
+        )
 
     def reports(
-        self, wanted: Mapping[str, Sequence[str]], patience: Mapping[str, float] | None = None
+        self,
+        wanted: Mapping[str, Sequence[str]],
+        patience: Mapping[str, float] | None = None,
+        busy_queues: Mapping[str, str] | None = None,
     ) -> dict[str, SensorReport]:
         """Reports of several pools; ``wanted`` maps each to the queues it is fed by.
 
         ``patience``: for how many seconds a pool waits for nodes that are silent; they are
-        remembered for as long, and for FORGET_AFTER at least.
+        remembered for as long, and for FORGET_AFTER at least. ``busy_queues``: of pools whose
+        nodes are busy while they have deliveries of that queue in hand.
         """
         now = self._clock()
         for pool, queues in wanted.items():
             names = tuple(name for q in queues for name in reading_names(q))
-            self._pools[pool] = _Asked(now, names, (patience or {}).get(pool, 0.0))
+            busy_queue = (busy_queues or {}).get(pool, "")
+            self._pools[pool] = _Asked(now, names, (patience or {}).get(pool, 0.0), busy_queue)
             self._queues.update(dict.fromkeys(queues, now))
         return {pool: self.latest(pool) for pool in wanted}
 

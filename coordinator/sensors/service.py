@@ -40,9 +40,12 @@ class Sensors:
 
     @bus.rpc
     def reports(
-        self, wanted: dict[str, list[str]], patience: dict[str, float] | None = None
+        self,
+        wanted: dict[str, list[str]],
+        patience: dict[str, float] | None = None,
+        busy_queues: dict[str, str] | None = None,
     ) -> Any:
-        return to_wire(self.part.reports(wanted, patience))
+        return to_wire(self.part.reports(wanted, patience, busy_queues))
 
     @bus.rpc
     def witness(self, node_ids: list[str]) -> Any:

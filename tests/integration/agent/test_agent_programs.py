@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,21 @@ from typing import Any
 import pytest
 
 from agent.config import AgentConfig
+from agent.hooks import run_hook
 from agent.messages import (
     BrokerAccess,
     BrokerAccount,
+    BusySource,
     CheckSpec,
+    DrainProgram,
     EnrolAnswer,
+    Hook,
     NodeRole,
     ProgramSpec,
 )
 from agent.node import Node
 from agent.process_probe import ProcessProbe, SupervisorUnreachable
+from agent.program_launcher import search_path
 
 pytestmark = pytest.mark.integration
 
@@ -229,6 +235,88 @@ def test_a_cancelled_drain_brings_the_worker_back_even_while_it_is_stopping(
     (place.directory / "job-done").touch()
     eventually(lambda: node.beat() and place.state_of("work") == "RUNNING")
     eventually(lambda: node.describe()["duty"] == "work")
+
+
+def test_the_job_of_a_worker_whose_drain_was_cancelled_outlives_the_drain_timeout(
+    place: Any, eventually: Callable[..., Any]
+) -> None:
+    role = NodeRole(programs={"work": python(FINISHES)}, drain_timeout=1.0)
+    node = node_of(place, role)
+    assert node.bring_up().ok
+    eventually(lambda: (place.directory / "up").exists())
+    worker = place.pid_of("work")
+    node.drain()
+    node.cancel_drain()
+    deadline = time.monotonic() + 3.0
+    while time.monotonic() < deadline:
+        node.beat()
+        assert (place.state_of("work"), place.pid_of("work")) == ("STOPPING", worker)
+    (place.directory / "job-done").touch()
+    eventually(lambda: node.beat() and place.state_of("work") == "RUNNING")
+
+
+def test_programs_around_the_work_run_in_their_places_and_their_output_is_told(
+    place: Any, eventually: Callable[..., Any]
+) -> None:
+    note = "import pathlib, sys; pathlib.Path('order').open('a').write(sys.argv[1] + ' '); "
+    idle = "import pathlib, sys; sys.exit(0 if pathlib.Path('work-in-hand').exists() else 1)"
+    role = NodeRole(
+        programs={"work": python(FOR_EVER)},
+        busy=BusySource(program=("python", "-c", idle)),
+        drain=DrainProgram(
+            command=("python", "-c", note + "sys.exit(0)", "pause"),
+            undo=("python", "-c", note + "sys.exit(0)", "resume"),
+        ),
+        on_ready=Hook(command=("python", "-c", note + "sys.exit(0)", "ready")),
+        on_drain=Hook(command=("python", "-c", note + "sys.exit('half saved')", "save"),
+                      default="continue"),
+    )  # fmt: skip
+    order = lambda: (place.directory / "order").read_text().split()  # noqa: E731
+    node = node_of(place, role)
+    assert node.bring_up().ok
+    assert order() == ["ready"]
+    (place.directory / "work-in-hand").touch()
+    eventually(lambda: node.beat().busy)
+    eventually(lambda: "work is in hand" in node.drain().detail)
+    assert place.state_of("work") == "RUNNING"
+    node.cancel_drain()
+    eventually(lambda: node.beat() and node.describe()["duty"] == "work")
+    assert order() == ["ready", "pause", "resume"]
+    (place.directory / "work-in-hand").unlink()
+    eventually(lambda: node.drain().drained, 20)
+    assert order() == ["ready", "pause", "resume", "pause", "save"]
+    assert place.state_of("work") == "STOPPED"
+
+
+def test_a_node_whose_on_ready_fails_is_not_ready_and_no_secret_is_in_what_it_says(
+    place: Any,
+) -> None:
+    secret = "hunter2-and-more"
+    talk = f"import sys; sys.exit('amqp://me:pa55@host/ refused {secret}')"
+    role = NodeRole(
+        programs={"work": python(FOR_EVER, environment={"DB_PASSWORD": secret})},
+        on_ready=Hook(command=("python", "-c", talk)),
+    )
+    report = node_of(place, role).bring_up()
+    assert (report.ok, report.step) == (False, "on_ready")
+    assert report.problem == "exit status 1\namqp://me:***@host/ refused ***"
+
+
+def test_a_hook_that_shows_life_may_take_longer_and_one_that_does_not_is_ended(
+    place: Any,
+) -> None:
+    talks = "import time\nfor n in range(8): print(n, flush=True); time.sleep(0.2)"
+    hook = Hook(command=("python", "-c", talks), timeout=0.5, heartbeat=1.0)
+    assert run_hook(hook, place.directory, {"PATH": search_path()}).ok
+    touches = (
+        "import os, time\nfor n in range(8): os.utime(os.environ['EPU_HOOK_BEAT']); time.sleep(.2)"
+    )
+    hook = Hook(command=("python", "-c", touches), timeout=0.5, heartbeat=1.0)
+    assert run_hook(hook, place.directory, {"PATH": search_path()}).ok
+    hook = Hook(command=("python", "-c", talks), timeout=0.5)
+    assert run_hook(hook, place.directory, {"PATH": search_path()}).problem.startswith(
+        "it did not end in"
+    )
 
 
 def test_a_worker_that_ignores_the_drain_is_killed_after_the_drain_timeout(

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,6 +20,7 @@ from kombu import Connection, Queue
 
 from agent.messages import BrokerAccess
 from agent.wire import to_wire
+from coordinator.sensors.deliveries import DeliverySensor
 
 pytestmark = pytest.mark.integration
 
@@ -151,6 +153,28 @@ def test_a_drain_in_mid_job_brings_no_second_job_and_leaves_it_to_others_as_new(
     bench.worker()
     eventually(lambda: ("job_end", "second", False, "done") in bench.told(), 20)
     assert len(bench.told()) == 4
+
+
+def test_the_broker_says_who_has_a_job_in_hand_until_the_last_one_of_a_drain_is_done(
+    bench: Bench, broker: BrokerAccess, eventually: Eventually
+) -> None:
+    sensor = DeliverySensor(broker, time.monotonic)
+
+    def jobs() -> int | None:
+        sensor.measure({bench.name})
+        return sensor.business(bench.node_id, bench.name, time.monotonic(), 1.0).jobs
+
+    assert jobs() is None, "nobody is there"
+    worker = bench.worker()
+    eventually(lambda: jobs() == 0, 20)
+    bench.send("first", waits=True)
+    eventually(lambda: jobs() == 1, 20)
+    worker.send_signal(signal.SIGTERM)
+    eventually(lambda: bench.counts() == (0, 0), message="it has left the consumers")
+    assert jobs() == 1
+    bench.finish("first")
+    assert worker.wait(20) == 0
+    eventually(lambda: jobs() is None, 20)
 
 
 def test_a_job_that_fails_is_tried_once_more_and_then_dropped(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.heartbeat import Facts, Pulse, busy_flag, next_beat
+from agent.busy import BusyState
+from agent.heartbeat import Facts, Pulse, next_beat
 from agent.messages import Heartbeat, ProcessState
 from agent.wire import from_wire, to_wire
 
@@ -53,19 +55,8 @@ def test_a_beat_survives_the_wire() -> None:
     assert from_wire(Heartbeat, to_wire(beat)) == beat
 
 
-@pytest.mark.parametrize(
-    ("said", "running", "busy"),
-    [
-        ([], True, None),
-        (["idle\n"], True, False),
-        (["idle", "busy\n", "idle"], True, True),
-        (["busy"], None, True),
-        (["busy"], False, False),
-        ([], False, False),
-        (["nonsense"], True, None),
-    ],
-)
-def test_a_node_is_busy_when_a_worker_that_runs_says_so(
-    said: list[str], running: bool | None, busy: bool | None
-) -> None:
-    assert busy_flag(said, running) is busy
+def test_how_busy_a_node_is_rides_in_its_beat() -> None:
+    state = BusyState(busy=None, spell=3.0, problem="its busy file is not there yet")
+    _, beat = next_beat(Pulse(boot_id="b"), replace(facts(), busy=state), "l1-0", "p")
+    assert (beat.busy, beat.busy_for, beat.jobs) == (None, 3.0, None)
+    assert beat.busy_problem == "its busy file is not there yet"

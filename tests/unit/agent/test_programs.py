@@ -35,7 +35,7 @@ def section(spec: ProgramSpec, place: NodePlace = PLACE, drain_timeout: float = 
 
 def test_a_worker_has_its_drain_timeout_to_finish() -> None:
     found = section(ProgramSpec(command=("x",)), drain_timeout=12.3)
-    assert (found["stopsignal"], found["stopwaitsecs"]) == ("TERM", "13")
+    assert (found["stopsignal"], found["stopwaitsecs"]) == ("TERM", "86400")
     assert (found["autorestart"], found["startretries"]) == ("true", "3")
 
 

@@ -199,3 +199,45 @@ def test_a_machine_section_that_can_not_be_names_its_key(
 
 def test_a_cloud_that_a_pool_names_twice_is_refused() -> None:
     assert "each cloud once" in problems({**GOOD, "clouds": ["near", "near"]})[0]
+
+
+def test_what_a_node_does_around_its_work_reaches_its_role() -> None:
+    section = {
+        **GOOD,
+        "busy": {"file": "state/busy", "max_age": 30},
+        "drain": {"command": ["pause"], "undo": ["resume"]},
+        "on_ready": {"command": ["warm", "up"], "timeout": 20},
+        "on_drain": {"command": ["save"], "heartbeat": 5, "longest": 200, "default": "continue"},
+    }
+    role = parse_pool("pool", section).role
+    assert role.busy_source is not None and role.busy_source.file == "state/busy"
+    assert role.drain is not None and role.drain.undo == ("resume",)
+    assert role.on_ready is not None and role.on_ready.command == ("warm", "up")
+    assert role.on_drain is not None and role.on_drain.at_most == 200
+
+
+def test_the_queue_that_says_who_is_busy_is_one_that_the_nodes_may_read() -> None:
+    role = parse_pool("pool", {**GOOD, "busy": {"queue": "jobs"}}).role
+    assert (role.busy_queue, role.work_queues) == ("jobs", ("jobs",))
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"busy": {"fil": "x"}}, "pool.busy.fil: unknown key"),
+        ({"busy": {"file": "x", "cpu": 5}}, "exactly one of queue, file, socket, program, cpu"),
+        ({"busy": {"file": "../x"}}, "pool.busy.file: must be a path below"),
+        ({"busy": {"socket": "/run/x"}}, "pool.busy.socket: must be host:port, or a path"),
+        ({"busy": {"file": "x"}, "busy_file": "y"}, "pool.busy_file: say it in busy"),
+        ({"busy": {"program": "ps aux"}}, "pool.busy.program: Input should be a valid tuple"),
+        ({"drain": {"command": ["x"]}}, "pool.drain: needs busy"),
+        ({"drain": {"command": ["x"]}, "busy": {"queue": "q"}}, "the node itself can ask"),
+        ({"on_ready": {"command": "x; rm -rf /"}}, "pool.on_ready.command: Input should be"),
+        ({"on_ready": {"command": ["x"], "default": "maybe"}}, "continue or abandon, not 'maybe'"),
+        ({"on_ready": {"command": ["x"], "timeout": 300}}, "health.boot_timeout (300 s)"),
+        ({"on_drain": {"command": ["x"]}, "drain_timeout": 30}, "drain_timeout (30 s) ends"),
+    ],
+)
+def test_what_makes_no_sense_around_the_work_is_named(more: dict, sentence: str) -> None:
+    found = problems({**GOOD, **more})
+    assert len(found) == 1 and sentence in found[0], found

@@ -87,3 +87,20 @@ def test_equal_workers_go_in_the_same_order_whatever_the_order_of_the_records():
 def test_the_one_that_drains_shortest_comes_back_first():
     draining = [worker("long", since=1.0), worker("short", since=9.0)]
     assert [one.node_id for one in taken_back(draining, 1)] == ["short"]
+
+
+def test_of_busy_workers_the_one_with_the_fewest_jobs_then_the_shortest_busy_goes_first():
+    workers = [worker(name) for name in ("two", "long", "short", "unknown", "idle")]
+    signs = [
+        NodeSigns(node_id="two", busy=True, jobs=2, busy_for=1.0),
+        NodeSigns(node_id="long", busy=True, jobs=1, busy_for=900.0),
+        NodeSigns(node_id="short", busy=True, jobs=1, busy_for=3.0),
+        NodeSigns(node_id="unknown", busy_problem="its busy program hangs", busy_for=0.0),
+        NodeSigns(node_id="idle", busy=False, jobs=0, busy_for=1.0),
+    ]
+    assert order(workers, signs) == ["idle", "short", "long", "unknown", "two"]
+
+
+def test_a_worker_whose_source_failed_is_never_taken_for_idle_nor_for_one_without_a_source():
+    failed = NodeSigns(node_id="a", busy_problem="no answer")
+    assert order([worker("a"), worker("b"), worker("c")], [failed]) == ["b", "c", "a"]

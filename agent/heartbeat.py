@@ -78,6 +78,25 @@ def next_beat(
     return after, beat
 
 
+def looks_different(before: Heartbeat | None, processes: Iterable[ProcessState] | None) -> bool:
+    """Whether what supervisord says now (None: nothing) is news after the beat ``before``.
+
+    A program that was started again is news even when both are RUNNING; nothing is while a
+    program only waits to be started again, so that a crash loop makes no storm of beats.
+    """
+    if before is None:
+        return False
+    if processes is None or not before.supervisor_ok:
+        return (processes is not None) is not before.supervisor_ok
+    now = {one.name: (_settled(one.state), one.pid) for one in processes}
+    then = {one.name: (_settled(one.state), one.pid) for one in before.processes}
+    return now != then and not any(state == "STARTING" for state, _ in now.values())
+
+
+def _settled(state: str) -> str:
+    return "STARTING" if state in ("STARTING", "BACKOFF", "EXITED") else state
+
+
 def as_reported(
     processes: Iterable[ProcessState], restarted: Collection[str]
 ) -> tuple[ProcessState, ...]:

@@ -22,7 +22,7 @@ from agent.busy_probe import BusyProbe
 from agent.config import AgentConfig
 from agent.drain import Drain, Means, Step, workers_running
 from agent.enrolment import BROKER_FILE, own_nonce
-from agent.heartbeat import Facts, Pulse, next_beat
+from agent.heartbeat import Facts, Pulse, looks_different, next_beat
 from agent.hooks import Aside, run_hook
 from agent.host_probe import HostProbe
 from agent.messages import (
@@ -113,6 +113,7 @@ class Node:
         self._ready_file = config.directory / READY_FILE
         self._programs_added = False
         self._stopping = False
+        self._last_beat: Heartbeat | None = None
         #: The coordinator acknowledged our readiness, in this life of the agent or before.
         self.ready = read_json(self._ready_file) is not None
 
@@ -254,9 +255,14 @@ class Node:
         self.pulse, beat = next_beat(
             before, facts, self.answer.node_id, self.answer.pool, self._names
         )
+        self._last_beat = beat
         if self.pulse.supervisor_lost and not before.supervisor_lost:
             log.error("the node's supervisord does not answer")
         return beat
+
+    def has_news(self) -> bool:
+        """Whether programs are otherwise than the last beat said: worth a beat at once."""
+        return looks_different(self._last_beat, self.processes())
 
     def describe(self) -> dict[str, Any]:
         """All about this node for people, as plain JSON values."""

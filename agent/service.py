@@ -43,6 +43,8 @@ log = logging.getLogger("agent.service")  # also when run with -m
 _BEATS_ALIVE = 3
 #: After so many failed beats in a row: does the broker still know our account?
 _DOUBT_AFTER = 3
+#: How often programs are looked at between beats, s.
+_WATCH_EVERY = 1.0
 #: Between two reports of where the start is, s: a start that takes no longer makes none.
 _STEPS_EVERY = 2.0
 #: Between two attempts to reach the broker again, s: a thousand agents do the same.
@@ -230,6 +232,12 @@ class AgentMethods:
     @bus.every(seconds=lambda config: config["BEAT_INTERVAL"])
     def beat_each_interval(self) -> None:
         self.voice.beat()
+
+    @bus.every(seconds=_WATCH_EVERY)
+    def beat_when_programs_change(self) -> None:
+        """A failed program, and one that is well again, is seen now and not with the next beat."""
+        if self.node.role.heartbeat_interval > _WATCH_EVERY and self.node.has_news():
+            self.voice.beat()
 
     @bus.at_connection
     def beat_when_connected(self) -> None:

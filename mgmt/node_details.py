@@ -8,6 +8,9 @@ from typing import Any
 from coordinator.errors import NotFound, did_you_mean
 from mgmt.answers import Call, ask, gather
 
+#: Of such a node the reason is its state's.
+_CALM = (None, "OK", "UNKNOWN")
+
 
 def node(call: Call, node_id: str) -> dict[str, Any]:
     """All that is known of one node, health included. Raises NotFound with the nearest id."""
@@ -25,6 +28,8 @@ def node(call: Call, node_id: str) -> dict[str, Any]:
         **found,
         "health": judged.get("health"),
         **{key: judged.get(key) for key in ("busy", "busy_for", "busy_problem", "jobs")},
+        "health_reason": judged.get("reason") if judged.get("health") not in _CALM else None,
+        "failed_programs": judged.get("failed_programs") or [],
         "kept_until": judged.get("kept_until"),
         "missing": seen.missing,
     }

@@ -27,7 +27,7 @@ def node_lines(document: Mapping[str, Any]) -> list[str]:
         ("pool", text_of(document["pool"])),
         ("state", f"{document['state']} since {age_text(now - document['state_since'])}"),
         ("reason", text_of(document["reason"])),
-        ("health", text_of(document["health"])),
+        ("health", health_text(document)),
         ("busy", busy_text(document)),
         ("cloud", cloud),
         ("addresses", ", ".join(document["addresses"]) or "-"),
@@ -41,6 +41,11 @@ def node_lines(document: Mapping[str, Any]) -> list[str]:
     if document["kept_until"]:
         facts.append(("kept", f"for a look, until {clock_text(document['kept_until'])}"))
     lines = [f"node {document['node_id']}", *(f"  {name:<11}{value}" for name, value in facts)]
+    for program in document.get("failed_programs") or ():
+        lines += ["", f"  program {program['name']}: {program['state']}, exit status "
+                  f"{program['exit_status']}"]  # fmt: skip
+        said = program["stderr_tail"] or program["problem"]
+        lines += [f"    {line}" for line in said.splitlines()]
     if document["boot_detail"]:
         lines += ["", *(f"  {line}" for line in str(document["boot_detail"]).splitlines())]
     return lines
@@ -57,6 +62,12 @@ def start_text(document: Mapping[str, Any]) -> str:
     when = f", {age_text(now - at)} ago" if at is not None else ""
     first = next(iter(str(document["start_detail"]).splitlines()), "")
     return f"{document['start_step']}{when}" + (f": {first}" if first else "")
+
+
+def health_text(document: Mapping[str, Any]) -> str:
+    """The health, and why when it is not well."""
+    reason = document.get("health_reason")
+    return text_of(document["health"]) + (f": {reason}" if reason else "")
 
 
 def busy_text(document: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from agent.messages import (
     InstanceView,
     NodeRole,
     NodeSigns,
+    ProcessState,
     SensorReport,
 )
 from coordinator.engines.base import UNHEALTHY
@@ -27,6 +28,8 @@ from coordinator.pool_values import HealthSettings
 SUPERVISOR_FAILURES = 3
 #: A machine still beats when it was heard within this many heartbeat intervals.
 STILL_BEATING = 3
+#: Of the failed programs of one node so many are told, and so many characters of each.
+_FAILURES_TOLD, _FAILURE_LENGTH = 5, 200
 #: supervisord's words for a process that has a pid, or is about to get one.
 _ALIVE = frozenset({"STARTING", "RUNNING", "STOPPING"})
 
@@ -37,7 +40,8 @@ class HealthNote:
 
     ``since``: when ``status`` was first judged, epoch seconds. ``heard``: it was heard at
     least once. ``exited``: the beat (boot id/sequence) that first showed an exited program;
-    a second such beat means that no restart is coming. Nothing here changes in a calm
+    a second such beat means that no restart is coming. ``fault``: which programs have failed and
+    how, so that each distinct failure is told once. Nothing here changes in a calm
     cycle, so that the memory of a calm pool need not be stored again.
     """
 
@@ -45,6 +49,7 @@ class HealthNote:
     since: float
     heard: bool = False
     exited: str = ""
+    fault: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -53,6 +58,7 @@ class HealthNote:
             "since": self.since,
             "heard": self.heard,
             "exited": self.exited,
+            "fault": self.fault,
         }
 
     @classmethod
@@ -63,6 +69,7 @@ class HealthNote:
             since=float(data["since"]),
             heard=bool(data.get("heard", False)),
             exited=str(data.get("exited", "")),
+            fault=str(data.get("fault", "")),
         )
 
 
@@ -70,12 +77,14 @@ class HealthNote:
 class NodeHealth:
     """One judgement. ``reason`` is for people; ``drain_first``: it goes by way of a drain.
 
-    ``note`` is what to remember, None when there is nothing to remember.
+    ``failed``: the programs for which it is PROCESS_ERROR, with what they said last. ``note`` is
+    what to remember, None when there is nothing to remember.
     """
 
     status: HealthStatus
     reason: str = ""
     drain_first: bool = False
+    failed: tuple[ProcessState, ...] = ()
     note: HealthNote | None = None
 
     @property
@@ -137,13 +146,8 @@ def _judge_by_report(
 ) -> NodeHealth:
     """The last beat is fresh: what it said counts."""
     exited = ""
-    fatal: list[str] = []
-    ended: list[str] = []
-    for process in signs.processes:
-        if process.state == "FATAL":
-            fatal.append(process.name)
-        elif process.state == "EXITED":
-            ended.append(process.name)
+    fatal = tuple(one for one in signs.processes if one.state == "FATAL")
+    ended = tuple(one for one in signs.processes if one.state == "EXITED")
     failed = fatal
     if ended:
         # supervisord restarts an exited program within its next tick: one beat may catch it
@@ -153,12 +157,13 @@ def _judge_by_report(
         if exited != beat:
             failed = fatal + ended
     if failed:
-        words = "failed for good" if failed is fatal else "ended and is not restarted"
+        fault = ", ".join(f"{one.name} {one.state} {one.exit_status}" for one in failed)
         return NodeHealth(
             status=HealthStatus.PROCESS_ERROR,
-            reason=f"program {', '.join(failed[:5])} {words}",
-            drain_first=_work_goes_on(signs, failed, role),
-            note=_noted(note, HealthStatus.PROCESS_ERROR, now, exited),
+            reason="; ".join(_failure(one) for one in failed[:_FAILURES_TOLD]),
+            drain_first=_work_goes_on(signs, [one.name for one in failed], role),
+            failed=failed[:_FAILURES_TOLD],
+            note=_noted(note, HealthStatus.PROCESS_ERROR, now, exited, fault=fault),
         )
     if signs.supervisor_failures >= SUPERVISOR_FAILURES:
         return NodeHealth(
@@ -174,6 +179,28 @@ def _judge_by_report(
             note=_noted(note, HealthStatus.OUT_OF_CONTACT, now, exited),
         )
     return NodeHealth(status=HealthStatus.OK, note=_noted(note, HealthStatus.OK, now, exited))
+
+
+def failure(process: ProcessState) -> dict[str, Any]:
+    """A failed program as plain JSON values. What it said was bounded, and freed of the node's
+    secrets, by its agent.
+    """
+    return {
+        "name": process.name,
+        "state": process.state,
+        "exit_status": process.exit_status,
+        "problem": process.problem,
+        "stderr_tail": process.stderr_tail,
+    }
+
+
+def _failure(process: ProcessState) -> str:
+    """One failed program in a line: its name, how it ended, the last thing it said."""
+    words = "failed for good" if process.state == "FATAL" else "ended and is not restarted"
+    said = [line for line in process.stderr_tail.splitlines() if line.strip()]
+    last = said[-1].strip() if said else process.problem
+    text = f"program {process.name} {words} (exit status {process.exit_status})"
+    return (text + (f": {last}" if last else ""))[:_FAILURE_LENGTH]
 
 
 def _judge_by_silence(
@@ -286,12 +313,14 @@ def still_beats(signs: NodeSigns, role: NodeRole) -> bool:
 
 
 def _noted(
-    note: HealthNote | None, status: HealthStatus, now: float, exited: str, heard: bool = True
+    note: HealthNote | None,
+    status: HealthStatus,
+    now: float,
+    exited: str,
+    heard: bool = True,
+    fault: str = "",
 ) -> HealthNote:
     """``note`` itself when nothing changed (the calm case), else a new one."""
-    if note is None:
-        return HealthNote(status=status, since=now, heard=heard, exited=exited)
-    if note.status is status and note.exited == exited and note.heard == heard:
-        return note
-    since = note.since if note.status is status else now
-    return HealthNote(status=status, since=since, heard=heard, exited=exited)
+    since = note.since if note is not None and note.status is status else now
+    found = HealthNote(status=status, since=since, heard=heard, exited=exited, fault=fault)
+    return note if note is not None and note == found else found

@@ -8,6 +8,7 @@ from typing import Any
 from agent.messages import FINAL_STATES, InstanceView, NodeSigns
 from coordinator.controller.cycle import CycleOutcome
 from coordinator.controller.pool import PoolMemory
+from coordinator.controller.health import NodeHealth, failure
 from coordinator.pool_values import PoolSpec
 
 
@@ -76,6 +77,7 @@ def pool_status(
                 "cloud_id": one.cloud_id,
                 "reason": _why(one, health),
                 "old": None if old is None else one.node_id in old,
+                "failed_programs": _failed(health.get(one.node_id)),
                 "kept_until": actions.kept.get(one.node_id) if actions is not None else None,
             }
             for one in sorted(instances.values(), key=lambda one: (one.wanted_at, one.node_id))
@@ -94,6 +96,10 @@ def _business(signs: NodeSigns | None) -> dict[str, Any]:
         "busy_problem": signs.busy_problem,
         "jobs": signs.jobs,
     }
+
+
+def _failed(judged: NodeHealth | None) -> list[dict[str, Any]]:
+    return [] if judged is None else [failure(one) for one in judged.failed]
 
 
 def _why(instance: InstanceView, health: Mapping[str, Any]) -> str:

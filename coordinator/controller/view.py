@@ -22,7 +22,14 @@ from agent.messages import (
 )
 from coordinator.controller.backoff import after_failures, forgotten
 from coordinator.controller.brake import within_window
-from coordinator.controller.health import HealthNote, NodeHealth, judge, sight_of, still_beats
+from coordinator.controller.health import (
+    HealthNote,
+    NodeHealth,
+    failure,
+    judge,
+    sight_of,
+    still_beats,
+)
 from coordinator.controller.pool import PoolMemory, Replacement
 from coordinator.engines.base import (
     UNHEALTHY,
@@ -267,20 +274,26 @@ def _note_change(
     events: list[Happening],
     pings: list[str],
 ) -> None:
-    """An event when a node's health became, or was, something to worry about; a ping once."""
+    """An event when a node's health became, or was, something to worry about; a ping once.
+
+    A program that fails after another one, or otherwise, is an event of its own.
+    """
     was = before.status if before is not None else HealthStatus.UNKNOWN
     status = judged.note.status if judged.note is not None else judged.status
-    if was is status:
+    fault = judged.note.fault if judged.note is not None else ""
+    if was is status and (not fault or (before is not None and before.fault == fault)):
         return
     if status is HealthStatus.OUT_OF_CONTACT:
         pings.append(node_id)
     if status in _NOTEWORTHY or was in _NOTEWORTHY:
-        fields = {
+        fields: dict[str, Any] = {
             "node": node_id,
             "reason": judged.reason or "heard again",
             "health": status.value,
             "was": was.value,
         }
+        if judged.failed:
+            fields["programs"] = [failure(one) for one in judged.failed]
         events.append(("node_health", fields))
 
 

@@ -102,6 +102,36 @@ def test_an_agent_fits_into_ninety_megabytes(
     assert resident <= 90 * 2**20
 
 
+def test_a_program_that_fails_for_good_and_one_that_is_well_again_are_told_at_once(
+    registrar: Any, start_agent: StartAgent, eventually: Eventually
+) -> None:
+    registrar.start()
+    text = (
+        "import os, pathlib, sys, time\n"
+        "while not pathlib.Path('broken').exists(): time.sleep(0.05)\n"
+        "sys.exit('can\\'t log in with ' + os.environ['DB_PASSWORD'])"
+    )
+    spec = ProgramSpec(
+        command=("python", "-c", text), environment={"DB_PASSWORD": "hunter2hunter2"}
+    )
+    # An interval this long: only a beat sent *because* of the change can be seen.
+    role = NodeRole(programs={"work": spec}, heartbeat_interval=300.0)
+    node = ready_node(start_agent, registrar, eventually, role)
+
+    def work() -> Any:
+        return next(one for one in registrar.beats[-1].processes if one.name == "work")
+
+    (node.directory / "broken").touch()
+    eventually(lambda: work().state == "FATAL", 40, message="no beat says that it failed")
+    assert work().exit_status == 1
+    assert "can't log in with ***" in work().stderr_tail
+    assert all("hunter2" not in str(beat) for beat in registrar.beats)
+    (node.directory / "broken").unlink()
+    node.probe.start("work")
+    eventually(lambda: work().state == "RUNNING", 20, message="no beat says that it is well")
+    assert len(registrar.beats) < 12, "a crash loop made a storm of beats"
+
+
 def test_a_lost_enrolment_reply_locks_nobody_out(
     registrar: Any, start_agent: StartAgent, eventually: Eventually
 ) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.busy import BusyState
-from agent.heartbeat import Facts, Pulse, next_beat
+from agent.heartbeat import Facts, Pulse, looks_different, next_beat
 from agent.messages import Heartbeat, ProcessState
 from agent.wire import from_wire, to_wire
 
@@ -60,3 +61,33 @@ def test_how_busy_a_node_is_rides_in_its_beat() -> None:
     _, beat = next_beat(Pulse(boot_id="b"), replace(facts(), busy=state), "l1-0", "p")
     assert (beat.busy, beat.busy_for, beat.jobs) == (None, 3.0, None)
     assert beat.busy_problem == "its busy file is not there yet"
+
+
+def programs(**states: str) -> tuple[ProcessState, ...]:
+    return tuple(
+        ProcessState(name=name, state=text.split("/")[0], pid=int(text.partition("/")[2] or 0))
+        for name, text in states.items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "news"),
+    [
+        ({"a": "RUNNING/1"}, {"a": "RUNNING/1"}, False),
+        ({"a": "RUNNING/1"}, {"a": "FATAL"}, True),
+        ({"a": "FATAL"}, {"a": "RUNNING/2"}, True),
+        ({"a": "RUNNING/1"}, {"a": "RUNNING/2"}, True),
+        ({"a": "RUNNING/1"}, {"a": "BACKOFF"}, False),
+        ({"a": "BACKOFF"}, {"a": "STARTING/3"}, False),
+        ({"a": "RUNNING/1"}, None, True),
+        (None, None, False),
+        (None, {"a": "RUNNING/1"}, True),
+    ],
+)
+def test_a_change_that_lasts_is_news_and_a_restart_under_way_is_none(
+    then: dict[str, str] | None, now: dict[str, str] | None, news: bool
+) -> None:
+    seen = None if then is None else programs(**then)
+    _, beat = next_beat(Pulse(boot_id="b"), facts(seen), "l1-0", "p", {"a"})
+    assert looks_different(beat, None if now is None else programs(**now)) is news
+    assert not looks_different(None, programs(a="FATAL"))

@@ -77,3 +77,22 @@ def test_a_silent_controller_is_named_and_the_rest_is_told() -> None:
 def test_an_unknown_node_is_named_with_the_nearest() -> None:
     with pytest.raises(NotFound, match="no node 'l-1'; did you mean 'l-0'"):
         node(caller(NODE, {}), "l-1")
+
+
+def test_a_node_that_is_not_well_shows_what_its_program_said_and_how_busy_it_is() -> None:
+    failed = {"name": "work", "state": "FATAL", "exit_status": 3, "problem": "Exited too quickly",
+              "stderr_tail": "Traceback\nno such queue"}  # fmt: skip
+    judged = {"node_id": "l-0", "health": "PROCESS_ERROR", "reason": "program work failed for good",
+              "failed_programs": [failed], "busy": True, "busy_for": 90.0, "jobs": 1,
+              "busy_problem": ""}  # fmt: skip
+    lines = node_lines(node(caller({**NODE, "state": "RUNNING"}, {"instances": [judged]}), "l-0"))
+    assert "  health     PROCESS_ERROR: program work failed for good" in lines
+    assert "  busy       yes, 1 job in hand, for 1m30s" in lines
+    assert lines[-3:] == [
+        "  program work: FATAL, exit status 3",
+        "    Traceback",
+        "    no such queue",
+    ]
+    unsure = {**judged, "busy": None, "busy_problem": "the busy program did not end in time"}
+    lines = node_lines(node(caller(NODE, {"instances": [unsure]}), "l-0"))
+    assert "  busy       not known: the busy program did not end in time" in lines

@@ -217,3 +217,29 @@ def test_a_clock_that_jumps_ahead_makes_no_one_missing_who_was_just_launched():
     first = health(instance=fresh, now=jumped)
     second = health(instance=fresh, now=jumped + 1, note=first.note)
     assert H.MISSING not in (first.status, second.status)
+
+
+def test_a_failed_program_is_told_with_its_exit_status_and_its_last_words():
+    failed = ProcessState(
+        name="worker",
+        state="FATAL",
+        exit_status=3,
+        problem="Exited too quickly",
+        stderr_tail="Traceback …\nno such queue\n\n",
+    )
+    found = health({"heard_age": 1.0, "processes": (failed,)})
+    assert found.status is H.PROCESS_ERROR
+    assert found.reason == "program worker failed for good (exit status 3): no such queue"
+    assert found.failed == (failed,)
+
+
+def test_each_distinct_failure_is_news_once():
+    one = ProcessState(name="side", state="FATAL", exit_status=1)
+    other = ProcessState(name="worker", state="FATAL", exit_status=2)
+    first = health({"heard_age": 1.0, "processes": (one,)}, now=NOW)
+    again = health({"heard_age": 1.0, "processes": (one,)}, note=first.note, now=NOW + 1)
+    assert again.note is first.note
+    both = health({"heard_age": 1.0, "processes": (one, other)}, note=again.note, now=NOW + 2)
+    assert both.note.fault != first.note.fault and both.note.since == NOW
+    well = health({"heard_age": 1.0}, note=both.note, now=NOW + 3)
+    assert (well.status, well.note.fault) == (H.OK, "")

@@ -68,8 +68,10 @@ class InHand:
         jobs: dict[tuple[str, str], int | None] = {}
         for name, node_and_queue in self._channels.items():
             count, before = counts[name], jobs.get(node_and_queue, 0)
-            known = before is not None and isinstance(count, int)
-            jobs[node_and_queue] = (before or 0) + count if known else None
+            if before is not None and isinstance(count, int):
+                jobs[node_and_queue] = before + count
+            else:
+                jobs[node_and_queue] = None
         self._nodes = {
             place: _after(self._nodes.get(place), count, now) for place, count in jobs.items()
         }

@@ -7,8 +7,8 @@ from typing import Any
 
 from agent.messages import FINAL_STATES, InstanceView, NodeSigns
 from coordinator.controller.cycle import CycleOutcome
-from coordinator.controller.pool import PoolMemory
 from coordinator.controller.health import NodeHealth, failure
+from coordinator.controller.pool import PoolMemory
 from coordinator.pool_values import PoolSpec
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.e2e
+#: make test boots basic-services of the samples; this one is among the long ones.
+pytestmark = [pytest.mark.e2e, pytest.mark.soak, pytest.mark.timeout(300)]
 
 POOL = "epu-app"
 

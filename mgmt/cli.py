@@ -39,6 +39,7 @@ COMMANDS: dict[str, Lazy] = {
     "pool": Lazy(_POOLS, "Show or change one pool."),
     "explain": Lazy(_POOLS, "Why a pool has the size it has."),
     "replay": Lazy("mgmt.replays.cli", "Decide again what was decided, and compare."),
+    "simulate": Lazy("mgmt.simulations.cli", "What policies would cost, over a load trace."),
     "hold": Lazy(_POOLS, "Let no pool grow, shrink or replace anybody."),
     "resume": Lazy(_POOLS, "Let the pools decide again."),
     "wait": Lazy(_POOLS, "Wait until a pool is in a state."),

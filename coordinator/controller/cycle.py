@@ -16,11 +16,11 @@ from typing import Any
 from agent.messages import CloudStatus, CommandBatch, InstanceView, SensorReport
 from coordinator.controller.actions import Actions, plan_actions
 from coordinator.controller.blueprint import Blueprints
-from coordinator.controller.bounds import Limits, wishes_after
+from coordinator.controller.bounds import Limits
 from coordinator.controller.brake import WINDOW, BrakeLevel
 from coordinator.controller.cloud_choice import CloudChoice, choose_cloud, noted_clouds
 from coordinator.controller.commands import batch_of, in_batches
-from coordinator.controller.decision import BoundedDecision, decide
+from coordinator.controller.decision import BoundedDecision, decide, remembered
 from coordinator.controller.explanation import explain
 from coordinator.controller.health import NodeHealth
 from coordinator.controller.pool import PoolMemory, PoolState, Replacement
@@ -295,7 +295,7 @@ def _remembered(
     now: float,
 ) -> PoolMemory:
     """The synced memory with what was decided and done in this cycle."""
-    memory = observed.memory
+    memory = remembered(observed.memory, spec, decision, len(observed.census.supply), now)
     replacements = memory.replacements
     if batch is not None and any(launch.is_replacement for launch in actions.launches):
         replacements = dict(replacements)
@@ -305,31 +305,18 @@ def _remembered(
     braked = tuple(at for at in memory.braked if abs(now - at) < WINDOW)
     level = actions.brake.level
     meltdown_since = memory.meltdown_since
-    present = len(observed.census.supply) if memory.wanted is None else memory.wanted
-    rules = spec.rules
-    changed = decision.size != present
     if level is not BrakeLevel.MELTDOWN:
         meltdown_since = None
     elif meltdown_since is None:
         meltdown_since = now
     return replace(
         memory,
-        wanted=decision.size,
-        reason=decision.reason,
-        engine=spec.engine_type,
-        engine_memory=decision.wish.memory,
-        engine_seen=decision.wish.seen,
         condemned=memory.condemned.union(actions.condemned),
         replacements=replacements,
         zombies={**memory.zombies, **dict.fromkeys(actions.zombies, now)},
         brake=level,
         meltdown_since=meltdown_since,
         braked=(*braked, *[now] * actions.braked),
-        wishes=wishes_after(memory.wishes, rules.stabilization_window, decision.chain[1].size, now),
-        no_growth_until=now + rules.cooldown_up
-        if decision.size > present
-        else memory.no_growth_until,
-        no_shrinking_until=now + rules.cooldown_down if changed else memory.no_shrinking_until,
         rollout=memory.rollout if actions.turn is None else actions.turn.after,
     )
 

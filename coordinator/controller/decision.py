@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
-from coordinator.controller.bounds import BOUNDS, Limits
+from coordinator.controller.bounds import BOUNDS, Limits, wishes_after
+from coordinator.controller.pool import PoolMemory
 from coordinator.engines.base import Decision, DecisionEngine, PoolView
 from coordinator.errors import EngineFailed
+from coordinator.pool_values import PoolSpec
 
 #: A size beyond this is a defect of an engine, not a wish.
 ABSURD = 100_000
@@ -62,6 +64,29 @@ def decide(engine: DecisionEngine, limits: Limits) -> BoundedDecision:
         size = verdict.size
         chain.append(BoundStep(name, size, verdict.reason))
     return BoundedDecision(wish=wish, size=size, chain=tuple(chain), problem=problem)
+
+
+def remembered(
+    memory: PoolMemory, spec: PoolSpec, decision: BoundedDecision, there: int, now: float
+) -> PoolMemory:
+    """What the next decision has to know of this one; ``there``: the supply it was made on."""
+    present = there if memory.wanted is None else memory.wanted
+    rules = spec.rules
+    return replace(
+        memory,
+        wanted=decision.size,
+        reason=decision.reason,
+        engine=spec.engine_type,
+        engine_memory=decision.wish.memory,
+        engine_seen=decision.wish.seen,
+        wishes=wishes_after(memory.wishes, rules.stabilization_window, decision.chain[1].size, now),
+        no_growth_until=now + rules.cooldown_up
+        if decision.size > present
+        else memory.no_growth_until,
+        no_shrinking_until=now + rules.cooldown_down
+        if decision.size != present
+        else memory.no_shrinking_until,
+    )
 
 
 def _ask(engine: DecisionEngine, view: PoolView) -> tuple[Decision, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 from agent.messages import PENDING_STATES, HealthStatus, InstanceState
@@ -103,11 +104,11 @@ class PoolView:
     settings: Any = None
     previous: Decision | None = None
 
-    @property
+    @cached_property
     def supply(self) -> tuple[ViewedInstance, ...]:
         return tuple(instance for instance in self.instances if instance.is_supply)
 
-    @property
+    @cached_property
     def pending(self) -> tuple[ViewedInstance, ...]:
         return tuple(instance for instance in self.instances if instance.is_pending)
 

@@ -57,7 +57,7 @@ def replay_command(
     replayer = Replayer()
     try:
         done, bare = [], 0
-        for name, row in _rows(invocation, pool, moment, store):
+        for name, row in stored_rows(invocation, pool, moment, store):
             if row["recording"] is None:
                 bare += 1
             else:
@@ -80,7 +80,7 @@ def replay_command(
     return ExitCode.PROBLEM if different else ExitCode.WELL
 
 
-def _rows(
+def stored_rows(
     invocation: Invocation, pool: str | None, at: float | None, store: Path | None
 ) -> Iterator[Row]:
     """The stored decisions that are meant, of the file, the live controller, or an ended run."""

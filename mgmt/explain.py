@@ -11,10 +11,13 @@ from mgmt.output import age_text, clock_text, text_of
 from mgmt.status import no_such_pool
 
 
-def explain(call: Call, pool: str) -> dict[str, Any]:
-    """The controller's reasoning for ``pool``. Raises NotFound with the nearest name."""
+def explain(call: Call, pool: str, at: float | None = None) -> dict[str, Any]:
+    """The controller's reasoning for ``pool``, now or as it was ``at`` a time (epoch seconds).
+
+    Raises NotFound with the nearest name, or when nothing had been decided yet.
+    """
     try:
-        return dict(ask(call, "controller", "explain", pool) or {})
+        return dict(ask(call, "controller", "explain", pool, at) or {})
     except NotFound as problem:
         known = [str(each["name"]) for each in ask(call, "controller", "pools")]
         if pool in known:

@@ -103,8 +103,8 @@ class Management:
         return ask(self.calls.call, "registrar", "base_token", launch_id, lifetime)
 
     @bus.rpc
-    def explain(self, pool: str) -> Any:
-        return explain.explain(self.calls.call, pool)
+    def explain(self, pool: str, at: float | None = None) -> Any:
+        return explain.explain(self.calls.call, pool, at)
 
     @bus.rpc
     def events(

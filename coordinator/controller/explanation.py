@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agent.messages import CancelDrain, CommandBatch, DrainInstance, TerminateInstance
+from coordinator.controller.why_not import why_not_fewer, why_not_more
 from coordinator.engines.base import UNHEALTHY
 
 if TYPE_CHECKING:
@@ -61,38 +62,9 @@ def explain(outcome: CycleOutcome) -> dict[str, Any]:
         },
         "rollout": memory.rollout.status(outcome.old, outcome.now) if memory.rollout else None,
         "commands": _commands(outcome.batch),
-        "why_not_more": _why_not_more(outcome),
-        "why_not_fewer": _why_not_fewer(outcome),
+        "why_not_more": [why_not_more(outcome)],
+        "why_not_fewer": [why_not_fewer(outcome)],
     }
-
-
-def _why_not_more(outcome: CycleOutcome) -> list[str]:
-    """Sentences: what kept the pool from having more workers now."""
-    decision, actions = outcome.decision, outcome.actions
-    if decision is None or decision.problem or actions is None:
-        return [outcome.reason]
-    said = [
-        f"{step.name}: {step.reason}"
-        for before, step in zip(decision.chain, decision.chain[1:], strict=False)
-        if step.size < before.size
-    ]
-    said += actions.waits
-    return said or [f"no more are wanted: {decision.wish.reason}"]
-
-
-def _why_not_fewer(outcome: CycleOutcome) -> list[str]:
-    """Sentences: what kept the pool from having fewer workers now."""
-    decision, actions = outcome.decision, outcome.actions
-    if decision is None or decision.problem or actions is None:
-        return [outcome.reason]
-    said = [
-        f"{step.name}: {step.reason}"
-        for before, step in zip(decision.chain, decision.chain[1:], strict=False)
-        if step.size > before.size
-    ]
-    if actions.protected_stay:
-        said.append(f"{actions.protected_stay} too many stay: they are protected")
-    return said or [f"all that are left are wanted: {decision.wish.reason}"]
 
 
 def _commands(batch: CommandBatch | None) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from mgmt.events.cli import moment_of
 from mgmt.exit_codes import GaveUpWaiting
 from mgmt.invocation.cli import ANSWER_WITHIN, Commands, Invocation, pass_invocation, system_options
 from mgmt.output import Table, age_text, text_of, yes_no
@@ -176,18 +177,21 @@ def add(invocation: Invocation, pool_name: str, path: Path) -> None:
 
 @click.command()
 @_POOL
+@click.option("--at", metavar="TIME", help="As it was then: 10m (ago) or 2026-01-31T12:00.")
 @system_options
 @pass_invocation
-def explain(invocation: Invocation, pool_name: str) -> None:
-    """Say why a pool has the size it has: inputs, wish, bounds, result.
+def explain(invocation: Invocation, pool_name: str, at: str | None) -> None:
+    """Say why a pool has the size it has: inputs, wish, bounds, result, and why no other.
 
     \b
-    Example:
+    Examples:
       epu explain sleeper
+      epu explain sleeper --at 2h
     """
     from mgmt.explain import explanation_lines
 
-    document = invocation.ask("explain", pool_name)
+    moment = None if at is None else moment_of(at, time.time(), "--at")
+    document = invocation.ask("explain", pool_name, moment)
     invocation.warn_of_missing(document)
     invocation.output.result("explanation", document, explanation_lines(document))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from coordinator.events import EventLog
 from coordinator.provisioner.launcher import Launcher
 from coordinator.provisioner.provisioner import Provisioner
 from coordinator.sensors.history import Observations
+from coordinator.sensors.queue_length import reading_names
 from coordinator.store.session import open_store
 from userdata_templates.render import render
 
@@ -39,12 +40,21 @@ SECTION = {
 }
 
 
+def names_of(queues: Iterable[str]) -> tuple[str, ...]:
+    """The names of the readings of some queues."""
+    return tuple(name for queue in queues for name in reading_names(queue))
+
+
 class Crash(BaseException):
     """kill -9 of the controller."""
 
 
 class World:
-    """``fault(service, method)`` is asked around each call: None, "before", "after", "crash"."""
+    """``fault(service, method)`` is asked around each call: None, "before", "after", "crash".
+
+    ``tick``: seconds of a step. ``broker_away``: nobody hears anybody. ``deaf``: the sensors
+    service takes nothing in.
+    """
 
     def __init__(
         self, directory: Path, lag: float = 5.0, clouds: tuple[str, ...] = ("here",)
@@ -60,6 +70,8 @@ class World:
         self.numbers = itertools.count(1)
         self.beats: dict[str, int] = {}
         self.silent: set[str] = set()
+        self.broker_away = self.deaf = False
+        self.tick = 1.0
         self.launched_at: dict[str, float] = {}
         self.sources: Sources = no_sources
         self.config = CoordinatorConfig(
@@ -97,7 +109,7 @@ class World:
         )
 
     def call(self, service: str, method: str, *args: Any, timeout: float | None = None) -> Any:
-        fault = self.fault(service, method)
+        fault = "before" if self.broker_away else self.fault(service, method)
         if fault == "before":
             raise CallTimeout(f"{service}.{method}: the request was lost")
         if fault == "crash":
@@ -117,7 +129,10 @@ class World:
                 given = (from_wire(CommandBatch, args[0]),) if method == "apply" else args
                 return to_wire(getattr(self.provisioner, method)(*given))
             if service == "sensors" and method == "reports":
-                return {p: to_wire(self.observations.report(p, (), self.now)) for p in args[0]}
+                return {
+                    pool: to_wire(self.observations.report(pool, names_of(queues), self.now))
+                    for pool, queues in args[0].items()
+                }
             if service == "sensors" and method == "witness":
                 found = {node: self.observations.signs(node, self.now) for node in args[0]}
                 return {
@@ -132,11 +147,13 @@ class World:
     # ------------------------------------------------------------ time
 
     def step(self) -> None:
-        """One second of everybody's life."""
-        self.now += 1.0
-        self.observations.loopback(self.now)
-        for node_id in self.alive():
-            self._agent(node_id)
+        """A tick, a second by default, of everybody's life."""
+        self.now += self.tick
+        if not self.broker_away:
+            if not self.deaf:
+                self.observations.loopback(self.now)
+            for node_id in self.alive():
+                self._agent(node_id)
         for cloud in self.provisioner.due():
             self.provisioner.reconcile(cloud)
         self.provisioner.drain_step()
@@ -166,14 +183,15 @@ class World:
             sent_at=0.0,
             ready=True,
         )
-        self.observations.heard(beat, self.now)
+        if not self.deaf:
+            self.observations.heard(beat, self.now)
 
     def live(self, seconds: int) -> None:
-        for _ in range(seconds):
+        for _ in range(round(seconds / self.tick)):
             self.step()
 
     def live_until(self, condition: Callable[[], bool], seconds: int = 120) -> None:
-        for _ in range(seconds):
+        for _ in range(round(seconds / self.tick)):
             if condition():
                 return
             self.step()

@@ -117,6 +117,7 @@ def test_every_command_has_help_with_an_example_and_json(name, command):
         (["pool", "override", "x", "3", "--clear"], "give a size N, or --clear"),
         (["pool", "override", "x", "-3"], "-3 is not in the range"),
         (["pool", "override", "x", "3", "--for", "soon"], "'soon'"),
+        (["explain", "x", "--at", "noon"], "'noon' is neither"),
         (["pool", "rollout", "x", "--stop", "--status"], "two different things"),
         (["pool", "rollout", "x", "--stop", "--max-surge", "2"], "for starting a rollout"),
         (["pool", "rollout", "x", "--max-surge", "-1"], "-1 is not in the range"),

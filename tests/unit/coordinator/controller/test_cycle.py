@@ -521,14 +521,14 @@ def test_why_not_more_names_the_bound_and_the_back_off(world):
     made = world({"preserve_n": 9}, max=2, changes={"launch_fails": True})
     made.step(4)
     said = " / ".join(made.cycle().explanation()["why_not_more"])
-    assert "max: max is 2" in said
+    assert "9 are wished for, but max is 2" in said
     assert "launches wait" in said
 
 
 def test_a_held_cycle_explains_itself_too(world):
     made = world({"preserve_n": 1}, changes={"frozen": "teardown"})
     explained = made.cycle().explanation()
-    assert explained["why_not_more"] == ["frozen: teardown"]
+    assert explained["why_not_more"] == ["nothing is decided: frozen: teardown"]
     assert explained["commands"] == []
 
 

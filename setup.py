@@ -57,6 +57,8 @@ setup(
         "packaging>=24",
         "psutil>=7,<8",
         "supervisor>=4.3,<5",
+        # The text format of Prometheus, for a node's own sensors; loaded only where one is.
+        "prometheus_client>=0.21,<1",
         "cronsim>=2.6,<3",
         # Time zones of schedules, for machines that have no tzdata of their own.
         "tzdata",

@@ -41,6 +41,8 @@ class Facts:
     processes: tuple[ProcessState, ...] | None
     busy: BusyState = SILENT
     figures: Mapping[str, float] = field(default_factory=dict)
+    figure_ages: Mapping[str, float] = field(default_factory=dict)
+    sensor_problems: Mapping[str, str] = field(default_factory=dict)
 
 
 def next_beat(
@@ -74,6 +76,8 @@ def next_beat(
         supervisor_ok=answered,
         processes=as_reported(facts.processes or (), restarted),
         figures=dict(facts.figures),
+        figure_ages=dict(facts.figure_ages),
+        sensor_problems=dict(facts.sensor_problems),
     )
     return after, beat
 

@@ -33,6 +33,7 @@ from agent.node_role import CheckSpec as CheckSpec
 from agent.node_role import DrainProgram as DrainProgram
 from agent.node_role import Hook as Hook
 from agent.node_role import NodeRole as NodeRole
+from agent.node_role import NodeSensor as NodeSensor
 from agent.node_role import ProgramSpec as ProgramSpec
 
 #: Shared topic exchange of heartbeats and job events; declared by the registrar only.
@@ -126,7 +127,8 @@ class Heartbeat:
     ``supervisor_ok`` is whether the agent could ask its supervisord; ``busy`` is None
     where the role names no source, or with a ``busy_problem``: then nobody may take the node
     for idle. ``busy_for``: seconds for which it has been busy, or idle; ``jobs`` in hand, where
-    the source tells. ``figures`` are psutil readings by name.
+    the source tells. ``figures`` are the machine's and its sensors' by name, ``figure_ages`` how
+    many seconds ago a sensor measured its own, ``sensor_problems`` why one of that name is silent.
     """
 
     node_id: str
@@ -144,6 +146,8 @@ class Heartbeat:
     supervisor_ok: bool = True
     processes: tuple[ProcessState, ...] = ()
     figures: dict[str, float] = field(default_factory=dict)
+    figure_ages: dict[str, float] = field(default_factory=dict)
+    sensor_problems: dict[str, str] = field(default_factory=dict)
     version: int = WIRE_VERSION
 
 
@@ -197,6 +201,8 @@ class NodeSigns:
     supervisor_failures: int = 0
     processes: tuple[ProcessState, ...] = ()
     figures: dict[str, float] = field(default_factory=dict)
+    figure_ages: dict[str, float] = field(default_factory=dict)
+    sensor_problems: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,6 +35,7 @@ from agent.messages import (
     StartReport,
 )
 from agent.node_logs import system_logs, tail_of
+from agent.node_sensors import NodeSensors
 from agent.private_files import read_json, write_private_json
 from agent.process_probe import ProcessProbe, SupervisorRefused, SupervisorUnreachable
 from agent.program_launcher import search_path
@@ -91,6 +92,7 @@ class Node:
         variables = [secret_values(one.environment) for one in self.role.programs.values()]
         passwords = [one.password for one in answer.broker.accounts.values()]
         self._secrets = (config.token, self._nonce, *passwords, *chain.from_iterable(variables))
+        self._sensors = NodeSensors(self.role.sensors, config.directory, environment)
         self._busy = BusyProbe(
             self.role.busy_source,
             busy_files(self.role, self._place),
@@ -125,6 +127,7 @@ class Node:
         Takes as long as the role's own deadlines allow. A node that was ready before (the
         agent was restarted) is not verified again: its workers may be stopped by a drain.
         """
+        self._sensors.start()
         verdict = self._start_programs()
         if verdict.ok and not self.ready:
             around = Surroundings(
@@ -240,7 +243,8 @@ class Node:
         """Look at everything, move a drain on, make the next heartbeat."""
         processes = self.processes()
         step = self._advance(processes)
-        figures = self._host.figures()
+        sensed = self._sensors.sight()
+        figures = self._host.figures(processes or ())
         self._busy.note_cpu(figures.get("cpu_percent"))
         facts = Facts(
             now=self._clock(),
@@ -249,7 +253,9 @@ class Node:
             drained=self._drained(step),
             processes=processes,
             busy=self._look_busy(processes),
-            figures=figures,
+            figures={**figures, **sensed.figures},
+            figure_ages=sensed.ages,
+            sensor_problems=sensed.problems,
         )
         before = self.pulse
         self.pulse, beat = next_beat(
@@ -266,7 +272,7 @@ class Node:
 
     def describe(self) -> dict[str, Any]:
         """All about this node for people, as plain JSON values."""
-        processes = self.processes()
+        processes, sensed = self.processes(), self._sensors.sight()
         busy = self._look_busy(processes)
         return {
             "node_id": self.answer.node_id,
@@ -287,7 +293,9 @@ class Node:
             "python": sys.version.split()[0],
             "supervisor_ok": processes is not None,
             "processes": to_wire(processes or ()),
-            "figures": self._host.figures(),
+            "figures": {**self._host.figures(processes or ()), **sensed.figures},
+            "figure_ages": dict(sensed.ages),
+            "sensor_problems": dict(sensed.problems),
             "outputs": dict(self.role.outputs),
         }
 
@@ -344,6 +352,7 @@ class Node:
             threading.Thread(target=self._stop, daemon=True).start()
 
     def _stop(self) -> None:
+        self._sensors.stop()
         self.program_runs.end_all()
         end = time.monotonic() + self._drain.seconds_left + _STOP_GRACE
         while self._programs_added and time.monotonic() < end:

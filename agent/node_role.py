@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from agent.sensor_text import MAX_FIGURES, selector
+
 #: For values that people also write in plans: their parser refuses unknown keys.
 STRICT: dict[str, str] = {"extra": "forbid"}
 
@@ -56,6 +58,56 @@ class CheckSpec:
         given = [name for name in ("tcp", "http", "file", "run") if getattr(self, name)]
         if len(given) != 1:
             raise ValueError(f"a check needs exactly one of tcp, http, file, run, not {given}")
+
+
+#: Figures that every node has; no sensor may be called like one.
+HOST_FIGURES = (
+    "load1", "cpu_percent", "memory_percent", "memory_available", "disk_percent",
+    "network_sent", "network_received", "agent_rss", "agent_cpu_percent", "program",
+)  # fmt: skip
+#: Sensors of one node.
+MAX_SENSORS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSensor:
+    """What a node measures for its pool, beside its own figures. Of ``program`` and
+    ``prometheus`` exactly one is set.
+
+    ``program``: words of a command that prints a number, or lines ``name value``;
+    ``prometheus``: URL of a page in that text format, of which ``names`` are taken.
+    ``interval`` from one start to the next, ``timeout`` of one measurement: seconds.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+
+    program: tuple[str, ...] = ()
+    prometheus: str = ""
+    names: tuple[str, ...] = ()
+    interval: float = 10.0
+    timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        problems = []
+        if bool(self.program) == bool(self.prometheus):
+            problems.append("a sensor needs either program or prometheus")
+        if self.prometheus and not self.prometheus.startswith(("http://", "https://")):
+            problems.append(f"prometheus must be an http URL, not '{self.prometheus}'")
+        if self.prometheus and not self.names:
+            problems.append("names must say which metrics of the page are wanted")
+        if len(self.names) > MAX_FIGURES or len(set(self.names)) < len(self.names):
+            problems.append(f"names must name up to {MAX_FIGURES} figures, each once")
+        for name in self.names if self.prometheus else ():
+            try:
+                selector(name)
+            except ValueError as problem:
+                problems.append(f"names: {problem}")
+        if not 1 <= self.interval <= 3600:
+            problems.append(f"interval must be 1 to 3600 s, not {self.interval:g}")
+        if not 0.1 <= self.timeout <= 60:
+            problems.append(f"timeout must be 0.1 to 60 s, not {self.timeout:g}")
+        if problems:
+            raise ValueError("; ".join(problems))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +232,7 @@ class NodeRole:
     busy_file: str | None = None
     heartbeat_interval: float = 10.0
     drain_timeout: float = 300.0
+    sensors: dict[str, NodeSensor] = field(default_factory=dict)
     busy: BusySource | None = None
     drain: DrainProgram | None = None
     on_ready: Hook | None = None

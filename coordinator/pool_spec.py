@@ -48,6 +48,7 @@ class _PoolText(ScalingRules):
     on_drain: dict[str, Any] | None = None
     heartbeat_interval: float = 10.0
     drain_timeout: float = 300.0
+    sensors: dict[str, Any] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=dict)
     health: HealthSettings = field(default_factory=HealthSettings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from agent.node_role import NodeRole
+from agent.node_role import HOST_FIGURES, MAX_SENSORS, NodeRole
 from coordinator.pool_values import HealthSettings
 
 #: As ``agent.programs`` has it: what supervisord takes as a program's name.
@@ -14,6 +14,12 @@ _PROGRAM_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\Z")
 
 def role_problems(role: NodeRole, health: HealthSettings) -> Iterator[tuple[str, str]]:
     """(key, what is wrong with it), for people."""
+    for name in role.sensors:
+        if not _PROGRAM_NAME.match(name) or name in HOST_FIGURES or len(name) > 40:
+            what = "a name has up to 40 letters, digits, - and _, and is no figure of every node"
+            yield f"sensors.{name}", what
+    if len(role.sensors) > MAX_SENSORS:
+        yield "sensors", f"a node has at most {MAX_SENSORS} sensors, not {len(role.sensors)}"
     for name in role.programs:
         if not _PROGRAM_NAME.match(name) or name == "agent":
             yield f"programs.{name}", "a name has letters, digits, - and _ and is not 'agent'"

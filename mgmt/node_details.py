@@ -24,8 +24,13 @@ def node(call: Call, node_id: str) -> dict[str, Any]:
     pool: dict[str, Any] = seen.answers.get("controller.pool") or {}
     instances = pool.get("instances") or ()
     judged: Mapping[str, Any] = next((one for one in instances if one["node_id"] == node_id), {})
+    signs = _signs(call, node_id)
     return {
         **found,
+        "figures": signs.get("figures") or {},
+        "figure_ages": signs.get("figure_ages") or {},
+        "sensor_problems": signs.get("sensor_problems") or {},
+        "heard_age": signs.get("heard_age"),
         "health": judged.get("health"),
         **{key: judged.get(key) for key in ("busy", "busy_for", "busy_problem", "jobs")},
         "health_reason": judged.get("reason") if judged.get("health") not in _CALM else None,
@@ -33,3 +38,11 @@ def node(call: Call, node_id: str) -> dict[str, Any]:
         "kept_until": judged.get("kept_until"),
         "missing": seen.missing,
     }
+
+
+def _signs(call: Call, node_id: str) -> Mapping[str, Any]:
+    """What the node last said of itself; nothing where nobody can be asked."""
+    seen = gather(call, [("sensors", "witness", ([node_id],))])
+    nodes: Mapping[str, Any] = (seen.answers.get("sensors.witness") or {}).get("nodes") or {}
+    found: Mapping[str, Any] = nodes.get(node_id) or {}
+    return found

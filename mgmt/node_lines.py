@@ -41,6 +41,7 @@ def node_lines(document: Mapping[str, Any]) -> list[str]:
     if document["kept_until"]:
         facts.append(("kept", f"for a look, until {clock_text(document['kept_until'])}"))
     lines = [f"node {document['node_id']}", *(f"  {name:<11}{value}" for name, value in facts)]
+    lines += figure_lines(document)
     for program in document.get("failed_programs") or ():
         lines += ["", f"  program {program['name']}: {program['state']}, exit status "
                   f"{program['exit_status']}"]  # fmt: skip
@@ -48,6 +49,21 @@ def node_lines(document: Mapping[str, Any]) -> list[str]:
         lines += [f"    {line}" for line in said.splitlines()]
     if document["boot_detail"]:
         lines += ["", *(f"  {line}" for line in str(document["boot_detail"]).splitlines())]
+    return lines
+
+
+def figure_lines(document: Mapping[str, Any]) -> list[str]:
+    """The node's figures as it last said them, and which of its sensors say nothing."""
+    figures, ages = document.get("figures") or {}, document.get("figure_ages") or {}
+    problems = document.get("sensor_problems") or {}
+    if not figures and not problems:
+        return []
+    heard = float(document.get("heard_age") or 0.0)
+    lines = ["", f"  figures, heard {age_text(heard)} ago"]
+    for name in sorted(figures):
+        measured = f"  measured {age_text(heard + ages[name])} ago" if name in ages else ""
+        lines.append(f"    {name:<32} {figures[name]:>14,.2f}{measured}")
+    lines += [f"    sensor {name}: {problem}" for name, problem in sorted(problems.items())]
     return lines
 
 

@@ -110,6 +110,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "pydantic": ("coordinator/settings.py", "bootlevels/plan_yaml.py", "bootlevels/plan_text.py"),
     "cronsim": ("coordinator/schedule.py",),
     "msgspec": ("agent/wire.py",),
+    "prometheus_client": ("agent/prometheus_page.py",),
     "matplotlib": ("mgmt/graph.py",),
 }
 

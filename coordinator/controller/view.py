@@ -163,6 +163,7 @@ def sync_from_observed(
                 protected=instance.protected,
                 template=instance.template,
                 figures=own_signs.figures if own_signs is not None else {},
+                figure_ages=own_signs.figure_ages if own_signs is not None else {},
                 heard_age=own_signs.heard_age if own_signs is not None else None,
                 price=instance.price,
             )

@@ -30,6 +30,7 @@ class ViewedInstance:
     """One worker in a PoolView. ``age`` is seconds since it was wanted.
 
     ``figures`` are those of its last heartbeat, ``heard_age`` seconds ago (None: never);
+    ``figure_ages`` is how old those of its own sensors were then, seconds;
     ``price`` in $ per hour, where its cloud tells. ``busy_problem``: why nobody knows whether
     it is busy, although its pool says how to.
     """
@@ -44,6 +45,7 @@ class ViewedInstance:
     protected: bool = False
     template: str = ""
     figures: Mapping[str, float] = field(default_factory=dict)
+    figure_ages: Mapping[str, float] = field(default_factory=dict)
     heard_age: float | None = None
     price: float | None = None
 

@@ -14,7 +14,10 @@ STALE_BEATS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class FigureSight:
-    """Fresh values by node id, and the supply that gives none: silent, pending, without it."""
+    """Fresh values by node id, and the supply that gives none: silent, pending, without it.
+
+    Ages count from the measurement: a node's own sensor may measure more seldom than it beats.
+    """
 
     values: dict[str, float]
     missing: tuple[ViewedInstance, ...]
@@ -35,7 +38,7 @@ def figure_of(view: PoolView, name: str) -> FigureSight:
         usable = value is not None and math.isfinite(value)
         if running and usable and value is not None and heard is not None and heard <= oldest:
             values[one.node_id] = value
-            ages.append(heard)
+            ages.append(heard + one.figure_ages.get(name, 0.0))
         else:
             missing.append(one)
     return FigureSight(

@@ -11,6 +11,8 @@ from agent.messages import EVENTS_EXCHANGE, Heartbeat
 from agent.wire import MalformedMessage, from_wire
 
 _AGENT_QUEUE = "rpc-agent-"
+#: No honest beat has more figures: all that is remembered is in every report.
+MAX_FIGURES = 1000
 
 
 def heartbeat_queue() -> Queue:
@@ -47,6 +49,8 @@ def read_heartbeat(body: Any, routing_key: str, sender: str, shared: bool) -> He
     beat = from_wire(Heartbeat, body)
     if routing_key != f"beat.{beat.pool}.{beat.node_id}":
         raise MalformedMessage(f"the key {routing_key} does not fit node {beat.node_id}")
+    if len(beat.figures) > MAX_FIGURES or len(beat.sensor_problems) > MAX_FIGURES:
+        raise MalformedMessage(f"{len(beat.figures)} figures, more than {MAX_FIGURES}")
     if not shared and sender != f"node-{beat.node_id}":
         raise MalformedMessage(f"sent by '{sender}', but speaks of node {beat.node_id}")
     return beat

@@ -183,4 +183,6 @@ def _signs(node_id: str, node: _Heard, now: float) -> NodeSigns:
         supervisor_failures=node.supervisor_failures,
         processes=beat.processes,
         figures=beat.figures,
+        figure_ages=beat.figure_ages,
+        sensor_problems=beat.sensor_problems,
     )

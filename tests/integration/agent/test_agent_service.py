@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -12,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from agent.messages import CheckSpec, Heartbeat, NodeRole, ProgramSpec
+from agent.messages import CheckSpec, Heartbeat, NodeRole, NodeSensor, ProgramSpec
 from agent.rpc_client import CallFailed, CallTimeout, UnknownService
 from agent.wire import from_wire
 
@@ -243,6 +244,41 @@ def test_after_a_partition_an_agent_says_once_how_it_is_now(
     assert sequences == sorted(set(sequences)), "none twice, none late"
     gaps = [one.sent_at - other.sent_at for other, one in pairwise(registrar.beats[heard:])]
     assert sum(gap < 1.0 for gap in gaps) <= 1, "the backlog of a partition was sent"
+
+
+def test_sensors_that_hang_and_pages_that_stall_delay_no_beat_and_say_nothing(
+    registrar: Any, start_agent: StartAgent, call: Call, eventually: Eventually
+) -> None:
+    registrar.start()
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        sensors = {
+            "good": NodeSensor(program=("echo", "42"), interval=1.0),
+            "hangs": NodeSensor(program=("sleep", "600"), timeout=2.0, interval=1.0),
+            "stalls": NodeSensor(
+                prometheus=f"http://127.0.0.1:{mute.getsockname()[1]}/metrics",
+                names=("depth",),
+                timeout=2.0,
+                interval=1.0,
+            ),
+        }
+        role = NodeRole(
+            programs={"work": ProgramSpec(command=FOR_EVER)},
+            sensors=sensors,
+            heartbeat_interval=0.5,
+        )
+        node = ready_node(start_agent, registrar, eventually, role)
+        both = {"hangs", "stalls"}
+        eventually(lambda: both <= set(registrar.beats[-1].sensor_problems), 30, node.agent_log)
+        since = len(registrar.beats)
+        eventually(lambda: len(registrar.beats) >= since + 12, 30, node.agent_log)
+    heard = registrar.beats[since:]
+    for beat in heard:
+        assert beat.figures["good"] == 42.0 and 0.0 <= beat.figure_ages["good"] < 10.0
+        assert not [name for name in beat.figures if name.startswith(("hangs", "stalls"))]
+        assert beat.figures["program.work.rss"] > 0
+    gaps = sorted(later.sent_at - earlier.sent_at for earlier, later in pairwise(heard))
+    assert gaps[len(gaps) // 2] < 1.5, "a measurement that takes 2 s is in the way of the beats"
+    assert call(node.node_id, "describe")["sensor_problems"].keys() == both
 
 
 def answered(call: Call, node_id: str) -> bool:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.messages import NodeRole
+from agent.wire import from_wire, to_wire
 from coordinator.errors import ConfigProblem
 from coordinator.pool_spec import changed_section, parse_pool
 
@@ -241,3 +245,31 @@ def test_the_queue_that_says_who_is_busy_is_one_that_the_nodes_may_read() -> Non
 def test_what_makes_no_sense_around_the_work_is_named(more: dict, sentence: str) -> None:
     found = problems({**GOOD, **more})
     assert len(found) == 1 and sentence in found[0], found
+
+
+@pytest.mark.parametrize(
+    ("sensors", "key", "what"),
+    [
+        ({"depth": {}}, "pool.sensors.depth", "either program or prometheus"),
+        ({"load1": {"program": ["x"]}}, "pool.sensors.load1", "no figure of every node"),
+        ({"a.b": {"program": ["x"]}}, "pool.sensors.a.b", "letters, digits"),
+        ({"p": {"prometheus": "file:///etc/passwd", "names": ["x"]}}, "pool.sensors.p", "http"),
+        ({"p": {"prometheus": "http://h/"}}, "pool.sensors.p", "names must say"),
+        ({"p": {"prometheus": "http://h/", "names": ["x{"]}}, "pool.sensors.p", "closing brace"),
+        ({"p": {"program": ["x"], "interval": 0}}, "pool.sensors.p", "interval must be 1 to 3600"),
+        ({"p": {"program": ["x"], "intervall": 5}}, "pool.sensors.p", "intervall"),
+        ({f"s{n}": {"program": ["x"]} for n in range(17)}, "pool.sensors", "at most 16 sensors"),
+    ],
+)
+def test_a_sensor_that_no_node_could_measure_is_refused_with_its_key(
+    sensors: dict, key: str, what: str
+) -> None:
+    said = " / ".join(problems({**GOOD, "sensors": sensors}))
+    assert key in said and what in said
+
+
+def test_the_sensors_of_a_pool_go_to_its_nodes_over_the_wire() -> None:
+    page = {"prometheus": "http://127.0.0.1:9100/metrics", "names": ["load"], "interval": 30}
+    spec = parse_pool("p", {**GOOD, "sensors": {"app": page}})
+    assert from_wire(NodeRole, json.loads(json.dumps(to_wire(spec.role)))) == spec.role
+    assert spec.role.sensors["app"].interval == 30.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -31,6 +32,8 @@ def caller(found: dict[str, Any], pool: dict[str, Any] | None) -> Any:
             if args[0] != found["node_id"]:
                 raise RemoteError("NotFound", f"no node '{args[0]}'")
             return found
+        if service == "sensors":
+            raise UnknownService(service)
         if method == "live_nodes":
             return [{"node_id": found["node_id"]}]
         if pool is None:
@@ -47,6 +50,21 @@ def test_where_a_booting_node_is_in_its_start_is_one_line() -> None:
     assert "start      check tcp 127.0.0.1:80, 5s ago: failing: refused" in text
     assert document["health"] == "UNKNOWN" and document["missing"] == {}
     assert history_rows(document)[0][1:] == ("BOOTING", "provisioner", "listed")
+
+
+def test_figures_are_shown_with_their_ages_and_sensors_with_their_problems() -> None:
+    document = node(caller(NODE, {"instances": []}), "l-0")
+    document |= {
+        "figures": {"load1": 0.5, "depth": 12.0},
+        "figure_ages": {"depth": 8.0},
+        "sensor_problems": {"app": "no answer within 5 s"},
+        "heard_age": 2.0,
+    }
+    text = "\n".join(node_lines(document))
+    assert "figures, heard 2s ago" in text
+    assert re.search(r"depth +12\.00  measured 10s ago", text)
+    assert re.search(r"load1 +0\.50$", text, re.MULTILINE)
+    assert "sensor app: no answer within 5 s" in text
 
 
 def test_an_agent_that_was_not_heard_yet_is_said_with_the_time_it_has_left() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from coordinator.engines.base import Decision
@@ -82,3 +84,18 @@ def test_the_last_worker_stays_since_without_it_there_is_nothing_to_go_by(view):
 def test_absurd_settings_are_refused_by_name(changes, key):
     with pytest.raises(ConfigProblem, match=key):
         parse_pool("p", {"engine": {"type": "sensor_threshold", **GOOD, **changes}})
+
+
+def test_a_step_waits_for_a_measurement_and_not_only_for_a_beat(view):
+    """A sensor that measures each minute rides in six beats: they are one reading."""
+    wants = SensorThresholdSettings(**{**GOOD, "metric": "depth"})
+    before = Decision(size=2, reason="", memory={"stepped_at": 990.0})
+    seen = view(wants, running=2, figures=[{"depth": 9.0}] * 2, previous=before, now=1000.0)
+
+    def measured(age: float):
+        aged = tuple(replace(one, figure_ages={"depth": age}) for one in seen.instances)
+        return SensorThreshold().decide(replace(seen, instances=aged))
+
+    assert measured(30.0).size == 2
+    assert "waiting for new heartbeats" in measured(30.0).reason
+    assert measured(0.0).size == 3

@@ -49,6 +49,7 @@ COMMANDS: dict[str, Lazy] = {
     "events": Lazy("mgmt.events.cli", "What happened: the history of the system."),
     "logs": Lazy("mgmt.logs.cli", "Collect the logs of a run."),
     "doctor": Lazy("mgmt.doctor.cli", "Find what is wrong, and how to repair it."),
+    "graph": Lazy("mgmt.graphs.cli", "Nodes, queue and jobs over time, as a picture or a table."),
     "watch": Lazy("mgmt.watch.cli", "A live view of a system."),
     "teardown": Lazy(_SYSTEM, "End a whole system, with a receipt."),
     "broker": Lazy(_SERVICES, "Start, stop or look at a private RabbitMQ node."),

@@ -62,6 +62,7 @@ class Keeper:
         self._beside = beside or in_background
         self._sources = sources
         self._records = records
+        self.decisions = self._records.decisions
         self.events = events
         self._call = call
         self._clock = clock

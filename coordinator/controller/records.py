@@ -178,3 +178,15 @@ class PoolRecords:
         if found is None:
             return None
         return {key: value for key, value in found.items() if key != _RECORDING}
+
+    def decisions(self, pool: str, since: float = 0.0, limit: int = 500) -> list[dict[str, Any]]:
+        """Up to ``limit`` stored decisions of a pool, made after ``since`` (epoch s)."""
+        wanted = select(decisions.c.explanation).where(
+            decisions.c.pool == pool, decisions.c.at > since
+        )
+        with self._store.connect() as connection:
+            rows = connection.execute(wanted.order_by(decisions.c.at, decisions.c.id).limit(limit))
+            return [
+                {key: value for key, value in row.items() if key != _RECORDING}
+                for row in rows.scalars()
+            ]

@@ -73,6 +73,10 @@ class Controller:
         return self.part.recordings(name, before, at)
 
     @bus.rpc
+    def decisions(self, name: str, since: float = 0.0, limit: int = 500) -> Any:
+        return self.part.decisions(name, since, limit)
+
+    @bus.rpc
     def resume(self, name: str) -> Any:
         self.part.resume(name)
         return self.part.pool(name)

@@ -87,6 +87,7 @@ def test_a_command_runs_on_a_node_is_in_the_history_and_dies_with_its_time_out(
 def test_the_live_view_opens_a_pool_quits_and_leaves_the_terminal_as_it_was(system: Any) -> None:
     with system.pool("watched", 0):
         master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, (24, 120))
         before = termios.tcgetattr(slave)
         words = [sys.executable, "-m", "mgmt.cli", "watch", "--accounts", str(system.accounts)]
         process = subprocess.Popen(

@@ -126,6 +126,7 @@ def test_every_command_has_help_with_an_example_and_json(name, command):
         (["events", "some.log"], "to read some.log: --file some.log"),
         (["events", "--file", "some.log", "--follow"], "--file reads what there is"),
         (["nodes", "--nope"], "No such option"),
+        (["graph", "--out", "x.gif"], "end it in .svg, .png, .csv"),
         (["doctor", "--yes"], "--yes and --end-workers go with --fix"),
         (["node", "exec", "x-0"], "Missing argument 'COMMAND"),
         (["node", "exec", "x-0", "--timeout", "0", "--", "ls"], "0 is not in the range"),
@@ -177,6 +178,7 @@ def test_an_unknown_run_is_exit_3_and_one_line(run, words):
         ["hold"],
         ["resume"],
         ["watch"],
+        ["graph", "--out", "x.csv"],
     ],
 )
 def test_a_dead_broker_is_exit_5_without_its_password(run, tmp_path, words):

@@ -1,0 +1,1 @@
+"""``epu graph``: a run as lines over time."""

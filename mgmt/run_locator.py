@@ -7,14 +7,16 @@ The convention: the service that provides the registrar, else the one called
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bootlevels.run_home import epu_home, run_names
+from bootlevels.run_home import RUN_NAME, epu_home, run_names
 from coordinator.config import read_access
 from coordinator.errors import ConfigProblem, EpuError, NotFound
 from mgmt.exit_codes import ExitCode, NoSuchRun
+from mgmt.located import Located, note, recall, stamp
 
 if TYPE_CHECKING:
     from agent.messages import BrokerAccess
@@ -61,7 +63,37 @@ def locate(run: str | None, accounts: str | None, home: Path | None = None) -> R
     if accounts:
         path = Path(accounts).absolute()
         return RunningSystem(run=run or read_access(path).vhost, accounts=path)
-    return system_of(open_run(run, home) if run else only_living_run(home))
+    home = home or epu_home()
+    return _recalled(run, home) or _opened(run, home)
+
+
+def _recalled(run: str | None, home: Path) -> RunningSystem | None:
+    """From notes alone, where there is one of each run that could be meant."""
+    living = []
+    for name in [run] if run and RUN_NAME.match(run) else run_names(home):
+        found = recall(home / "runs" / name)
+        if found is None:
+            return None
+        if not found.ended and found.accounts is not None:
+            living.append(RunningSystem(name, found.accounts, found.state_dir))
+        elif not found.ended:
+            return None
+    return living[0] if len(living) == 1 and run in (None, living[0].run) else None
+
+
+def _opened(run: str | None, home: Path) -> RunningSystem:
+    """From the records, each of which is noted."""
+    stamped = {name: stamp(home / "runs" / name) for name in run_names(home)}
+    meant = open_run(run, home) if run else only_living_run(home)
+    system = system_of(meant)
+    note(meant.directory, Located(False, system.accounts, system.state_dir), stamped[meant.name])
+    for name, before in stamped.items():
+        directory = home / "runs" / name
+        if run is None and name != meant.name and recall(directory) is None:
+            with suppress(EpuError):  # a record that can't be read has no note
+                if open_run(name, home).info.terminated_at is not None:
+                    note(directory, Located(True), before)
+    return system
 
 
 def open_run(name: str, home: Path | None = None) -> Run:
@@ -115,7 +147,7 @@ def system_of(run: Run) -> RunningSystem:
 
 def _accounts_of(run: Run, told: str) -> Path:
     """The broker's accounts, also where a run's directory was copied to another machine."""
-    path = run.directory / told
+    path = _here(run, told)
     copied = run.directory / "broker" / path.name
     return copied if not path.exists() and copied.exists() else path
 
@@ -130,6 +162,14 @@ def coordinator_attributes(run: Run) -> dict[str, str] | None:
         return None
 
 
+def _here(run: Run, text: str) -> Path:
+    """A path out of the record; in a copy of the record, what was copied with it."""
+    path = run.directory / text
+    _, within, tail = text.rpartition(f"/runs/{run.name}/")
+    moved = run.directory / tail
+    return moved if within and not path.exists() and moved.exists() else path
+
+
 def state_dir_of(run: Run) -> Path | None:
     """The directory of the run's coordinator; None when none was ever started.
 
@@ -137,6 +177,6 @@ def state_dir_of(run: Run) -> Path | None:
     """
     given = (coordinator_attributes(run) or {}).get("state_dir")
     if given:
-        return run.directory / given
+        return _here(run, given)
     usual = run.directory / "coordinator"
     return usual if (usual / "config.yaml").exists() else None

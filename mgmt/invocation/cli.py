@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
+from click.types import StringParamType
 
 from mgmt.output import Output
 
@@ -144,6 +146,35 @@ def system_options(command: F) -> F:
     return output_options(command)
 
 
+class _Name(StringParamType):
+    """The name of a RUN, POOL or NODE, completed by a shell from what there is."""
+
+    name = "name"
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from mgmt.completion import names_of
+
+        told = ctx.find_object(Invocation) or Invocation()
+        found = names_of(self.kind, told.run, told.accounts)
+        return [CompletionItem(name) for name in found if name.startswith(incomplete)]
+
+
+def completing_names(command: click.Command) -> None:
+    """Have a shell complete what is called RUN, POOL or NODE in a command's usage."""
+    for param in command.params:
+        kind = (param.metavar or "").strip("[]….")
+        if kind in ("RUN", "POOL", "NODE") and type(param.type) is StringParamType:
+            param.type = _Name(kind)
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            completing_names(inner)
+
+
 class Commands(click.Group):
     """A group that suggests the nearest command for one that it does not have."""
 
@@ -184,8 +215,11 @@ class LazyCommands(Commands):
         entry = self.lazy.get(cmd_name)
         if entry is None:
             return None
-        found: Sequence[click.Command] = import_module(entry.module).commands
-        return next((command for command in found if command.name == cmd_name), None)
+        known: Sequence[click.Command] = import_module(entry.module).commands
+        found = next((command for command in known if command.name == cmd_name), None)
+        if found is not None and ctx.resilient_parsing:
+            completing_names(found)
+        return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

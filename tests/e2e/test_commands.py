@@ -112,6 +112,15 @@ def test_the_live_view_opens_a_pool_quits_and_leaves_the_terminal_as_it_was(syst
         os.close(slave)
 
 
+def test_a_shell_completes_the_names_of_pools_and_nodes(system: Any) -> None:
+    from mgmt import completion
+
+    with system.pool("complete", 1) as pool:
+        (node,) = pool.wait_whole(1)
+        assert node in completion.node_names(None, str(system.accounts))
+        assert "complete" in completion.pool_names(None, str(system.accounts))
+
+
 def test_nameko_shell_reaches_every_service_and_every_agent(system: Any) -> None:
     with system.pool("shell", 1) as pool:
         (node,) = pool.wait_whole(1)

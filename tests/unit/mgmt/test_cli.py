@@ -314,6 +314,32 @@ def test_click_itself_completes_the_commands():
     assert done.stdout.split() == ["plain,pools", "plain,pool"]
 
 
+def complete(words: str, **environment: str) -> list[str]:
+    told = {"_EPU_COMPLETE": "bash_complete", "COMP_WORDS": words, **environment}
+    told["COMP_CWORD"] = str(words.count(" "))
+    done = subprocess.run(
+        [sys.executable, "-m", "mgmt.cli"],
+        env={**os.environ, **told},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    return [line.removeprefix("plain,") for line in done.stdout.split()]
+
+
+def test_names_of_runs_are_completed_and_what_can_not_be_had_is_not_offered(tmp_path):
+    for name in ("demo", "dome", "other"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "run.db").touch()
+    assert complete("epu teardown d", EPU_HOME=str(tmp_path)) == ["demo", "dome"]
+    dead = accounts_at(tmp_path, closed_port())
+    assert complete("epu node show ", EPU_ACCOUNTS=dead, EPU_HOME=str(tmp_path)) == []
+    with socket.create_server(("127.0.0.1", 0)) as server:  # takes connections, says nothing
+        hung = accounts_at(tmp_path, server.getsockname()[1])
+        assert complete("epu pool show ", EPU_ACCOUNTS=hung, EPU_HOME=str(tmp_path)) == []
+
+
 def test_since_is_a_distance_or_a_time():
     assert moment_of("90s", 1000.0) == 910.0
     assert moment_of("1.5h", 10_000.0) == 4600.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,31 @@ def test_a_record_that_cannot_be_read_does_not_hide_the_living_run(tmp_path):
     broken.mkdir()
     (broken / "run.db").write_bytes(b"no database")
     assert locate(None, None, tmp_path).run == "demo"
+
+
+def test_a_system_is_found_without_its_record_until_the_record_changes(tmp_path, monkeypatch):
+    booted(tmp_path, "old", ended=True)
+    directory = booted(tmp_path, "new")
+    first = locate(None, None, tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("mgmt.run_locator.open_run", lambda *_: pytest.fail("it was opened"))
+        assert locate(None, None, tmp_path) == locate("new", None, tmp_path) == first
+    assert "p/w" not in (directory / "located.json").read_text()
+    record = Record(directory, writable=True)
+    record.mark_terminated(300.0)
+    record.close()
+    for run in (None, "new"):
+        with pytest.raises(NoSuchRun):
+            locate(run, None, tmp_path)
+
+
+def test_a_copy_of_the_record_leads_to_what_was_copied_with_it(tmp_path):
+    home, away = tmp_path / "home", tmp_path / "away"
+    accounts = home / "runs" / "demo" / "broker" / "accounts.json"
+    booted(home, "demo", accounts=str(accounts))
+    assert locate("demo", None, home).accounts == accounts
+    shutil.copytree(home, away, copy_function=shutil.copy2)
+    shutil.rmtree(home)
+    copied = locate("demo", None, away)
+    assert copied.accounts == away / "runs" / "demo" / "broker" / "accounts.json"
+    assert copied.amqp_url().endswith("/demo")

@@ -1,0 +1,68 @@
+"""Names that a shell completes: runs from this machine, pools and nodes from a running system.
+
+A shell waits for the answer with every key, so nothing here takes longer than ``WITHIN``
+seconds, says a word, or fails: what can't be had in time is not offered.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+#: Seconds, connecting to the broker included.
+WITHIN = 1.5
+
+
+def run_names() -> list[str]:
+    """All runs of this machine."""
+    from bootlevels.run_home import run_names as found
+
+    return found()
+
+
+def pool_names(run: str | None, accounts: str | None) -> list[str]:
+    """The pools of the system that the words so far mean."""
+    return [str(pool["name"]) for pool in _ask(run, accounts, "pools")["pools"]]
+
+
+def node_names(run: str | None, accounts: str | None) -> list[str]:
+    """Its living nodes."""
+    return [str(node["node_id"]) for node in _ask(run, accounts, "nodes")["nodes"]]
+
+
+def names_of(kind: str, run: str | None, accounts: str | None) -> list[str]:
+    """What there is of a ``kind``: RUN, POOL or NODE. Never raises, never takes long."""
+    match kind:
+        case "RUN":
+            return within(WITHIN, run_names)
+        case "POOL":
+            return within(WITHIN, lambda: pool_names(run, accounts))
+        case _:
+            return within(WITHIN, lambda: node_names(run, accounts))
+
+
+def within(seconds: float, work: Callable[[], list[str]]) -> list[str]:
+    """What ``work`` finds in that time; nothing when it does not, or fails."""
+    found: list[str] = []
+
+    def run() -> None:
+        try:
+            found.extend(work())
+        except Exception:  # noqa: BLE001 - a shell that completes shows no errors
+            return
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return [] if thread.is_alive() else found
+
+
+def _ask(run: str | None, accounts: str | None, method: str) -> dict[str, Any]:
+    from agent.rpc_client import RpcClient
+    from mgmt.answers import ask
+    from mgmt.run_locator import locate
+
+    system = locate(run, accounts)
+    with RpcClient(system.amqp_url(), timeout=WITHIN, connect_within=WITHIN) as client:
+        return dict(ask(client.call, "management", method, timeout=WITHIN))

@@ -59,6 +59,7 @@ def main() -> None:
             epu("wait", POOL, "--state", "STABLE", "--timeout", "60", "--run", RUN)
             run_dir = Path(home) / "runs" / RUN
             print_footprint(str(run_dir), options.seconds)
+            print_agents(str(run_dir), options.seconds)
             print_reactions(run_dir)
         finally:
             epu("teardown", RUN, "--now")
@@ -130,6 +131,27 @@ def print_footprint(mark: str, seconds: float) -> None:
     idle = sum(one[1] for one in counted)
     print(f"without broker and supervisords: {idle:.1f} % of a core (bound: 10)")
     print(f"the same as a share of a busy loop beside it: {idle / 100 / busy_share():.3f}")
+
+
+def print_agents(mark: str, seconds: float) -> None:
+    """What an agent costs at the default interval of 10 s (the sample plan beats more often)."""
+    for words in (("reconfigure", POOL, "heartbeat_interval=10"), ("set-n", POOL, "0")):
+        epu("pool", *words, "--run", RUN)
+    epu("wait", POOL, "--state", "STABLE", "--timeout", "60", "--run", RUN)
+    epu("pool", "set-n", POOL, str(WORKERS), "--run", RUN)
+    epu("wait", POOL, "--state", "STABLE", "--timeout", "60", "--run", RUN)
+    agents = [process for process, row in processes(mark).items() if row == "agents"]
+    before = [sum(process.cpu_times()[:2]) for process in agents]
+    began = time.monotonic()
+    time.sleep(seconds)
+    elapsed = time.monotonic() - began
+    used = [sum(process.cpu_times()[:2]) for process in agents]
+    shares = [100 * (after - then) / elapsed for then, after in zip(before, used, strict=True)]
+    memory = max(process.memory_info().rss for process in agents) / 1e6
+    print(
+        f"an agent at a 10 s interval: {memory:.0f} MB (bound: 70), "
+        f"{max(shares):.2f} % of a core (bound: 0.5)"
+    )
 
 
 def busy_share() -> float:

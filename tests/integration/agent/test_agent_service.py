@@ -90,7 +90,7 @@ def test_a_node_enrols_becomes_ready_beats_and_answers(
     assert password not in node.agent_log() and "token-of-the-test" not in node.agent_log()
 
 
-def test_an_agent_fits_into_ninety_megabytes(
+def test_an_agent_fits_into_seventy_megabytes(
     registrar: Any, start_agent: StartAgent, call: Call, eventually: Eventually
 ) -> None:
     registrar.start()
@@ -100,7 +100,7 @@ def test_an_agent_fits_into_ninety_megabytes(
         call(node.node_id, "describe")
     resident = psutil.Process(node.pid_of("agent")).memory_info().rss
     print(f"agent: {resident / 2**20:.1f} MB resident")
-    assert resident <= 90 * 2**20
+    assert resident <= 70 * 10**6
 
 
 def test_a_program_that_fails_for_good_and_one_that_is_well_again_are_told_at_once(

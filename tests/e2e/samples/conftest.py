@@ -38,7 +38,7 @@ class Booted:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=280,
         )
         assert done.returncode == code, f"epu {words}: {done.returncode} {done.stdout}{done.stderr}"
         return done.stdout

@@ -10,7 +10,7 @@ import pytest
 from bootlevels.plans.sleeper.producer import produce
 
 #: The engine has a table of its own among the unit tests.
-pytestmark = [pytest.mark.e2e, pytest.mark.soak, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.soak, pytest.mark.timeout(600)]
 
 POOL = "epu-spare"
 

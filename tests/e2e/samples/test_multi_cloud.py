@@ -11,7 +11,7 @@ from coordinator.clouds.process import kill_machine
 from coordinator.config import cloud_directory
 
 #: The controller's choice of clouds has quick tests of its own (test_cloud_choice).
-pytestmark = [pytest.mark.e2e, pytest.mark.soak, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.soak, pytest.mark.timeout(600)]
 
 POOL = "epu-anywhere"
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 #: make test boots basic-services of the samples; this one is among the long ones.
-pytestmark = [pytest.mark.e2e, pytest.mark.soak, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.soak, pytest.mark.timeout(600)]
 
 POOL = "epu-app"
 

@@ -34,7 +34,7 @@ from agent.messages import EnrolAnswer, Heartbeat, agent_service, beat_key
 from agent.node import Node
 from agent.program_messages import ProgramStart
 from agent.rpc_client import CallFailed, RpcClient
-from agent.start_log import StartLog
+from agent.start_log import CONSOLE_VARIABLE, StartLog, say_on_console
 from agent.wire import from_wire, to_wire
 
 log = logging.getLogger("agent.service")  # also when run with -m
@@ -275,6 +275,7 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, required=True, help="the node's directory")
     options = parser.parse_args()
     bus.set_up_logging(os.environ.get("EPU_LOG_LEVEL", "INFO"))
+    console = os.environ.get(CONSOLE_VARIABLE, "")
     try:
         config = read_config(
             options.config,
@@ -283,9 +284,11 @@ def main() -> None:
             os.environ,
         )
     except ConfigError as problem:
+        if console:
+            say_on_console(console, f"epu-agent: {problem}")
         sys.exit(_say(problem))
     sleep: Callable[[float], None] = time.sleep
-    start = StartLog()
+    start = StartLog(console=console)
     start.tell("config", f"read: run {config.run}, launch {config.launch_id}")
     ask = ask_registrar(config.broker)
     answer = become_a_node(config, ask, standing, sleep, random.random, start)

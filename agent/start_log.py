@@ -1,20 +1,25 @@
 """Where a node is in its start, step by step: for the coordinator, and for its console.
 
 What is told before enrolment reaches the coordinator with the request to enrol; when it
-never comes to that, the console is all there is, so each step is a line of the log that
-``coordinator.provisioner.boot_failure`` reads back.
+never comes to that, the console is all there is. So each step is a line of the log, and on a
+machine of a cloud one of its console too, which ``coordinator.provisioner.boot_failure``
+reads back.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from agent.messages import StartStep
 
 log = logging.getLogger(__name__)
 
+#: Where the environment names the machine's console; unset: there is none.
+CONSOLE_VARIABLE = "EPU_CONSOLE"
 #: Steps that are kept, and characters of a step's name and of its detail.
 STEPS_KEPT = 20
 NAME_LIMIT = 120
@@ -22,10 +27,14 @@ DETAIL_LIMIT = 1000
 
 
 class StartLog:
-    """The steps of one start, oldest first. A step that goes on replaces what it said before."""
+    """The steps of one start, oldest first. A step that goes on replaces what it said before.
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    ``console``: path of the machine's console; empty: there is none.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time, console: str = "") -> None:
         self._clock = clock
+        self._console = console
         self._steps: list[StartStep] = []
 
     def tell(self, name: str, detail: str = "") -> None:
@@ -37,7 +46,10 @@ class StartLog:
         if last is not None and last.name == step.name:
             self._steps.pop()
         self._steps = [*self._steps, step][-STEPS_KEPT:]
-        log.info("[%s] %s", step.name, " | ".join(step.detail.splitlines()))
+        line = f"[{step.name}] {' | '.join(step.detail.splitlines())}"
+        log.info("%s", line)
+        if self._console:
+            say_on_console(self._console, f"{log.name}: {line}")
 
     @property
     def steps(self) -> tuple[StartStep, ...]:
@@ -48,6 +60,18 @@ class StartLog:
     def latest(self) -> StartStep | None:
         """Where the start is now."""
         return self._steps[-1] if self._steps else None
+
+
+def say_on_console(console: str, line: str) -> None:
+    """Print a line there if that is possible at once; nobody's start depends on it."""
+    printable = "".join(char if char.isprintable() else "?" for char in line)
+    with suppress(OSError), open(console, "wb", buffering=0, opener=_at_once) as terminal:
+        terminal.write(f"{printable}\n".encode())
+
+
+def _at_once(path: str, _: int) -> int:
+    # A console may be a serial line that nobody reads, or a fifo without a reader.
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_NONBLOCK)
 
 
 def _shortened(text: str) -> str:

@@ -37,22 +37,8 @@ def test_tests_and_benchmarks_are_never_shipped() -> None:
     ]
 
 
-#: Clouds whose names stand already and whose drivers are being written: until its module
-#: is there, such a name is let pass. Empty this when all of them have landed.
-ON_THEIR_WAY = ("container", "qemu", "ec2", "libcloud")
-
-
-def on_its_way(path: str) -> bool:
-    """Whether ``package.module:Class`` is a cloud of ON_THEIR_WAY that is not there yet."""
-    package, _, name = path.partition(":")[0].rpartition(".")
-    missing = not (ROOT / "coordinator" / "clouds" / f"{name}.py").exists()
-    return package == "coordinator.clouds" and name in ON_THEIR_WAY and missing
-
-
 def test_every_entry_point_can_be_loaded() -> None:
     for point in distribution("epu").entry_points:
-        if on_its_way(point.value):
-            continue
         if point.value.startswith("agent.service"):
             # Loading it would patch the standard library of this test run.
             assert (ROOT / "agent" / "service.py").exists()
@@ -69,8 +55,6 @@ def test_aliases_and_entry_points_name_the_same_classes() -> None:
 def test_every_alias_can_be_imported() -> None:
     for group in ALIASES.values():
         for path in group.values():
-            if on_its_way(path):
-                continue
             module, _, attribute = path.partition(":")
             assert hasattr(importlib.import_module(module), attribute), path
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, Select, func, insert, select, update
 
 from agent.messages import (
     ADOPTED_CLOUD,
@@ -23,10 +23,7 @@ from agent.messages import (
 from agent.wire import to_wire
 from coordinator.provisioner.commands import Launch, NewInstance, named_nodes, plan_batch
 from coordinator.provisioner.lifecycle import (
-    DRAINING,
     LAUNCHING,
-    REQUESTED,
-    RUNNING,
     Applied,
     Change,
     Record,
@@ -35,7 +32,8 @@ from coordinator.provisioner.lifecycle import (
     transition,
 )
 from coordinator.store import instance_rows as rows
-from coordinator.store.instance_rows import FINAL, chunks, lock_pool
+from coordinator.store.instance_rows import chunks, lock_pool
+from coordinator.store.record_statements import RecordStatements
 from coordinator.store.schema import batches, instances, launches, pool_versions
 from coordinator.store.session import Store
 
@@ -49,8 +47,9 @@ KEPT_FOR = 7 * 86400.0
 _VISIBLE = frozenset(
     {"state", "reason", "cloud_id", "addresses", "price", "outputs", "protected", "retryable"}
 )
-_RESTLESS = sorted({state.value for state in InstanceState} - {RUNNING.value, *FINAL})
-_RECORD_COLUMNS = {field.name for field in fields(Record)} & set(instances.c.keys())
+
+
+_READ = RecordStatements(field.name for field in fields(Record))
 
 
 class Records:
@@ -72,28 +71,25 @@ class Records:
         Those of the node ids ``listed`` are there whatever their state, tombstones too.
         ``launch_ids``: of these launches only.
         """
-        current = and_(
-            instances.c.cloud == cloud,
-            or_(instances.c.state.not_in(FINAL), instances.c.next_attempt_at.is_not(None)),
-        )
-        asked_for = [current]
-        if launch_ids is not None:
+        if launch_ids is None:
+            records = self._records(_READ.of_cloud, cloud=cloud)
+        else:
             parts = chunks(sorted(set(launch_ids)))
-            asked_for = [and_(current, instances.c.launch_id.in_(part)) for part in parts]
-        found = {record.node_id: record for one in asked_for for record in self._records(one)}
-        for part in chunks(sorted(set(listed) - set(found))):
-            asked = instances.c.node_id.in_(part)
-            found |= {record.node_id: record for record in self._records(asked)}
+            of_launches = [
+                self._records(_READ.of_launches, cloud=cloud, names=part) for part in parts
+            ]
+            records = [record for some in of_launches for record in some]
+        found = {record.node_id: record for record in records}
+        found |= self.named(set(listed) - set(found))
         return list(found.values())
 
     def restless(self, cloud: str) -> list[Record]:
         """As ``of_cloud`` without those that run: what something may have to be done about."""
-        moving = or_(instances.c.state.in_(_RESTLESS), instances.c.next_attempt_at.is_not(None))
-        return self._records(and_(instances.c.cloud == cloud, moving))
+        return self._records(_READ.restless, cloud=cloud)
 
     def live(self) -> list[Record]:
         """Every record that is not final."""
-        return self._records(instances.c.state.not_in(FINAL))
+        return self._records(_READ.live)
 
     def adopted(self) -> list[str]:
         """Node ids of all workers whose machines people booted, those that are gone too."""
@@ -103,10 +99,7 @@ class Records:
 
     def drains(self) -> list[Record]:
         """What is DRAINING, and what is RUNNING again with its agent not yet told."""
-        cancelled = and_(
-            instances.c.state == RUNNING.value, instances.c.drain_deadline.is_not(None)
-        )
-        return self._records(or_(instances.c.state == DRAINING.value, cancelled))
+        return self._records(_READ.drains)
 
     def named(self, node_ids: Iterable[str]) -> dict[str, Record]:
         """The records of these nodes, by node id; unknown ones are left out."""
@@ -133,10 +126,7 @@ class Records:
 
     def waiting(self, launch_id: str) -> list[Record]:
         """The records of a launch whose machines are still to be asked for, or to appear."""
-        states = [REQUESTED.value, LAUNCHING.value]
-        return self._records(
-            and_(instances.c.launch_id == launch_id, instances.c.state.in_(states))
-        )
+        return self._records(_READ.waiting, launch_id=launch_id)
 
     def last_launch_call(self, cloud: str) -> float:
         """When this cloud was last asked for a machine; 0 when never."""
@@ -284,30 +274,16 @@ class Records:
         with self._store.begin() as connection:
             rows.forget_ended(connection, now - KEPT_FOR)
 
-    def _records(self, condition: ColumnElement[bool]) -> list[Record]:
+    def _records(self, wanted: Select[Any], **given: Any) -> list[Record]:
         with self._store.connect() as connection:
-            return list(_select_records(connection, condition))
+            return list(_select_records(connection, wanted, **given))
 
 
 # ------------------------------------------------------------------ inside a transaction
 
 
-def _select_records(connection: Connection, condition: ColumnElement[bool]) -> Iterator[Record]:
-    # The JSON of variables, outputs and the whole role is decoded for nobody here.
-    wanted = (
-        select(
-            *(instances.c[name] for name in _RECORD_COLUMNS),
-            instances.c.index_in_launch.label("index"),
-            launches.c.called_at,
-            instances.c.role["heartbeat_interval"].as_float().label("heartbeat_interval"),
-            instances.c.role["drain_timeout"].as_float().label("drain_timeout"),
-        )
-        .select_from(instances)
-        .outerjoin(launches, launches.c.launch_id == instances.c.launch_id)
-        .where(condition)
-        .order_by(instances.c.wanted_at, instances.c.node_id)
-    )
-    for row in connection.execute(wanted).mappings():
+def _select_records(connection: Connection, wanted: Select[Any], **given: Any) -> Iterator[Record]:
+    for row in connection.execute(wanted, given).mappings():
         values = dict(row)
         values["state"] = InstanceState(values["state"])
         values["addresses"] = tuple(values["addresses"])
@@ -320,7 +296,7 @@ def _select_records(connection: Connection, condition: ColumnElement[bool]) -> I
 def _named(connection: Connection, node_ids: Iterable[str]) -> dict[str, Record]:
     found: dict[str, Record] = {}
     for part in chunks(sorted(set(node_ids))):
-        for record in _select_records(connection, instances.c.node_id.in_(part)):
+        for record in _select_records(connection, _READ.named, names=part):
             found[record.node_id] = record
     return found
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from agent.messages import FINAL_STATES, InstanceState, InstanceView
 from coordinator.errors import NotFound
@@ -137,6 +137,18 @@ def view_of(row: Mapping[str, Any]) -> InstanceView:
     )
 
 
+_CHANGED = select(instances).where(
+    instances.c.pool == bindparam("pool"), instances.c.changed_in > bindparam("since")
+)
+_CURRENT = _CHANGED.where(instances.c.state.not_in(FINAL))
+_ENDED = _CHANGED.where(instances.c.state.in_(FINAL))
+_ENDED_LATELY = (
+    _ENDED.where(instances.c.state_since > bindparam("told_after"))
+    .order_by(instances.c.state_since.desc())
+    .limit(bindparam("at_most"))
+)
+
+
 def snapshot_rows(
     connection: Connection, pool: str, since: int, told_after: float, at_most: int
 ) -> list[Mapping[str, Any]]:
@@ -145,15 +157,14 @@ def snapshot_rows(
     The first look, ``since`` 0, is spared old history: of the final ones it gets those that
     ended after ``told_after``, the latest ``at_most``. Who knew them alive must be told.
     """
-    changed = and_(instances.c.pool == pool, instances.c.changed_in > since)
-    current = select(instances).where(changed, instances.c.state.not_in(FINAL))
-    ended = select(instances).where(changed, instances.c.state.in_(FINAL))
+    asked = {"pool": pool, "since": since}
+    rows = [dict(row) for row in connection.execute(_CURRENT, asked).mappings()]
     if since == 0:
-        ended = ended.where(instances.c.state_since > told_after)
-        ended = ended.order_by(instances.c.state_since.desc()).limit(at_most)
-    rows: list[Mapping[str, Any]] = []
-    for wanted in (current, ended):
-        rows += [dict(row) for row in connection.execute(wanted).mappings()]
+        told = {**asked, "told_after": told_after, "at_most": at_most}
+        ended = connection.execute(_ENDED_LATELY, told)
+    else:
+        ended = connection.execute(_ENDED, asked)
+    rows += [dict(row) for row in ended.mappings()]
     return sorted(rows, key=lambda row: (row["wanted_at"], row["node_id"]))
 
 

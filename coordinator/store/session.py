@@ -6,14 +6,30 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, inspect, text
+from sqlalchemy import (
+    Column,
+    Engine,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    event,
+    func,
+    insert,
+    inspect,
+    select,
+    text,
+)
 from sqlalchemy.pool import StaticPool
 
 from coordinator.errors import ConfigProblem, Problem
-from coordinator.store.schema import HEAD
+from coordinator.store.schema import HEAD, metadata
 
 #: What holds a component's records; the name that modules without SQL use for it.
 Store = Engine
+
+#: As Alembic makes it.
+_VERSION = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
 
 
 def open_store(where: Path | str) -> Engine:
@@ -31,7 +47,10 @@ def open_store(where: Path | str) -> Engine:
             if known
             else None
         )
-    if revision != HEAD:
+        empty = not known and not inspect(connection).get_table_names()
+    if empty:
+        _create(engine)
+    elif revision != HEAD:
         _migrate(engine, revision)
     return engine
 
@@ -61,8 +80,20 @@ def _engine(where: Path | str) -> Engine:
     return engine
 
 
+def _create(engine: Engine) -> None:
+    """All tables at once, in one transaction, without loading Alembic, which takes longer."""
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            # Python's sqlite3 begins no transaction for DDL: a kill would leave half a schema.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        metadata.create_all(connection)  # what another process made meanwhile is let be
+        _VERSION.create(connection, checkfirst=True)
+        if connection.execute(select(func.count()).select_from(_VERSION)).scalar() == 0:
+            connection.execute(insert(_VERSION).values(version_num=HEAD))
+
+
 def _migrate(engine: Engine, revision: str | None) -> None:
-    # Imported here: a store that is up to date (every start but the first) needs no Alembic.
+    # Imported here: a store that is new or up to date needs no Alembic.
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError

@@ -51,6 +51,8 @@ def test_a_pool_of_containers_is_booted_by_cloud_init_replaced_and_sent_away(
         for node in nodes:
             told = contained.ask(agent_service(node), "describe")
             assert told["node_id"] == node
+            console = (contained.cloud.root / node / "logs" / "console.log").read_text()
+            assert "agent.start_log: [enrolment]" in console
         # One launch, one user-data: which of the two a machine is it learned from its seed.
         assert pool.launched() == 2
 

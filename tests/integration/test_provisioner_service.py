@@ -47,11 +47,16 @@ class Service:
         )
         self.client = RpcClient(access.amqp_url("coordinator"), timeout=10.0)
         self.log = (directory / "provisioner.log").open("wb")
+        # Without one the provisioner holds all launches after half a minute.
+        self.registrar = self._process("tests.integration.registrar_stub")
         self.start()
 
     def start(self) -> None:
-        words = [sys.executable, "-m", "coordinator.provisioner.service", "--config"]
-        self.process = subprocess.Popen([*words, str(self.file)], stderr=self.log)
+        self.process = self._process("coordinator.provisioner.service")
+
+    def _process(self, module: str) -> subprocess.Popen[bytes]:
+        words = [sys.executable, "-m", module, "--config", str(self.file)]
+        return subprocess.Popen(words, stderr=self.log)
 
     def kill(self) -> None:
         self.process.kill()
@@ -102,6 +107,8 @@ def service(broker: BrokerAccess, tmp_path: Path) -> Iterator[Service]:
         yield found
     finally:
         found.kill()
+        found.registrar.kill()
+        found.registrar.wait(10)
         found.client.close()
         found.log.close()
         found.cloud.terminate([machine.cloud_id for machine in found.cloud.list_instances(RUN)])

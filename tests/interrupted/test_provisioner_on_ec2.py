@@ -20,7 +20,7 @@ from coordinator.store.session import open_store
 from coordinator.testing import make_request
 from tests.hard_ec2 import Chaos, HardEc2, Lag, Machine
 from tests.hard_ec2.account import IMAGE
-from tests.interrupted.test_provisioner import (
+from tests.interrupted.provisioner_life import (
     POLL,
     Life,
     Points,

@@ -225,6 +225,7 @@ def test_supervisord_keeps_the_agent_running() -> None:
         "'/srv/a b/python' -m agent.service --config /etc/epu/agent.json "
         "--instance-data /run/cloud-init/instance-data.json --dir /var/lib/epu"
     )
+    assert parser.get("program:agent", "environment") == "EPU_CONSOLE=/dev/console"
     assert parser.get("unix_http_server", "file") == "/var/lib/epu/supervisor.sock"
 
 

@@ -47,13 +47,30 @@ def test_anything_outside_the_table_raises(before: InstanceState | None, to: Ins
             transition(before, to)
 
 
-@settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+ONE_WORLD_EACH = {
+    "deadline": None,
+    "suppress_health_check": [HealthCheck.function_scoped_fixture],
+}
+
+
+@settings(max_examples=4, **ONE_WORLD_EACH)
 @given(seed=st.integers(0, 10_000))
+def test_every_transition_of_some_histories_is_in_the_table(
+    make_world: Callable[..., Any], seed: int
+) -> None:
+    live_through(make_world, seed)
+
+
+@pytest.mark.soak
+@settings(max_examples=200, **ONE_WORLD_EACH)
+@given(seed=st.integers(0, 1_000_000))
 def test_every_transition_of_any_history_is_in_the_table(
     make_world: Callable[..., Any], seed: int
 ) -> None:
+    live_through(make_world, seed)
+
+
+def live_through(make_world: Callable[..., Any], seed: int) -> None:
     """Commands, reports, lost presences, faults and restarts in any order, on a bad cloud."""
     dice = random.Random(seed)
     world = make_world(

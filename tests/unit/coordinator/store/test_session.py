@@ -8,21 +8,57 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import Engine, event, inspect, text
 
 from coordinator.errors import ConfigProblem
 from coordinator.events import EventLog
 from coordinator.store.events import trim_events
 from coordinator.store.schema import HEAD, metadata
-from coordinator.store.session import open_store
+from coordinator.store.session import _engine, _migrate, open_store
 
 
-def test_the_migrations_make_exactly_the_schema(tmp_path: Path) -> None:
+@pytest.mark.parametrize("made", ["anew", "by all migrations"])
+def test_a_store_has_exactly_the_schema(tmp_path: Path, made: str) -> None:
+    if made == "by all migrations":
+        _migrate(_engine(tmp_path / "a.db"), None)
     store = open_store(tmp_path / "a.db")
     with store.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
         revision = connection.execute(text("select version_num from alembic_version")).scalar()
     assert revision == HEAD
+
+
+def test_a_store_whose_making_was_killed_in_between_is_made_by_the_next_start(
+    tmp_path: Path,
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    left = 0
+
+    def watched(*_: object) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Killed
+
+    killed = 0
+    while True:
+        left, path = killed, tmp_path / f"{killed}.db"
+        event.listen(Engine, "before_cursor_execute", watched)
+        try:
+            open_store(path).dispose()
+        except Killed:
+            killed += 4
+        else:
+            break
+        finally:
+            event.remove(Engine, "before_cursor_execute", watched)
+        store = open_store(path)
+        tables = set(inspect(store).get_table_names())
+        store.dispose()
+        assert tables == {*metadata.tables, "alembic_version"}
+    assert killed > len(metadata.tables)
 
 
 def test_a_store_and_its_side_files_are_readable_by_their_owner_only(tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""What several tests of interrupted processes share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootlevels import cloud_drivers, machines, record_file, runner, service_life
+from bootlevels.record import Record
+from bootlevels.record_writer import GroupWriter
+from coordinator.store.session import open_store
+from tests.interrupted.boot_tool import Points, SimulatedTime
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store without a record, made once: each life begins with a copy."""
+    path = tmp_path_factory.mktemp("store") / "empty.db"
+    open_store(path).dispose()
+    return path
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> SimulatedTime:
+    simulated = SimulatedTime()
+    monkeypatch.setattr(machines, "time", simulated)
+    monkeypatch.setattr(cloud_drivers, "time", simulated)
+    return simulated
+
+
+@pytest.fixture
+def points(monkeypatch: pytest.MonkeyPatch) -> Points:
+    """Every row is a commit of its own, on a disk that takes no time; one thread."""
+    found = Points()
+    commit, update, put = Record._commit, Record._update_run, GroupWriter.put
+
+    def watched_commit(self: Record, rows: Any) -> None:
+        found.reach()
+        commit(self, rows)
+        found.reach()
+
+    def watched_update(self: Record, **values: Any) -> None:
+        found.reach()
+        update(self, **values)
+        found.reach()
+
+    def put_at_once(self: GroupWriter, key: Any, row: Any) -> None:
+        put(self, key, row)
+        self.flush()
+
+    monkeypatch.setattr(Record, "_commit", watched_commit)
+    monkeypatch.setattr(Record, "_update_run", watched_update)
+    monkeypatch.setattr(GroupWriter, "put", put_at_once)
+    monkeypatch.setattr(record_file, "SYNCHRONOUS", "OFF")
+    monkeypatch.setattr(runner, "MAX_THREADS", 1)
+    monkeypatch.setattr(service_life, "LOOK_INTERVAL", 0.1)
+    return found

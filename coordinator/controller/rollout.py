@@ -175,10 +175,11 @@ def next_turn(
     """Active: the turn of this cycle. ``places`` are those of the wanted size, without it."""
     surge = rollout.surge(spec)
     beyond = max(0, len(places.plain) - places.plain_target)
+    blocked = _ids_of(rollout.leaving, observed)
     if not rollout.active:
         # What it had beyond the size goes as any surplus does; until then nobody is shown it.
-        return Turn(after=replace(rollout, extra=min(rollout.extra, beyond)))
-    blocked = _ids_of(rollout.leaving, observed)
+        after = replace(rollout, extra=min(rollout.extra, beyond))
+        return Turn(after=after, blocked_ids=blocked)
     had = min(beyond, rollout.extra)
     plain = [one for one in places.plain if one.node_id in old and not one.protected]
     unique = [one for one in places.holders.values() if one.node_id in old and not one.protected]

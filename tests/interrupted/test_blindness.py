@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.messages import SensorReading
 from coordinator.pool_values import HealthSettings
 from coordinator.sensors.history import GRACE, Observations
+from coordinator.sensors.queue_length import reading_names
 from tests.interrupted.system import POOL, World
 
 HEALTH = HealthSettings()
@@ -134,3 +136,46 @@ def test_a_pool_of_one_heals_with_nobody_else_to_compare_it_to(world_of: WorldOf
     (victim,) = world.alive()
     world.silent.add(victim)
     expect_a_silent_one_found(world, victim)
+
+
+def test_without_management_api_queues_are_not_read_and_nobody_goes_until_they_are(
+    tmp_path: Path,
+) -> None:
+    """T9: AMQP is up, so beats go on; only the figures of the queue stop coming."""
+    world = World(tmp_path)
+    world.tick = TICK
+    world.observations = Observations(TICK)
+    engine = {
+        "type": "queue_length",
+        "queue": "jobs",
+        "queuelen_high_water": 50,
+        "queuelen_low_water": 10,
+        "max_instances": 3,
+    }
+    world.keeper.add_pool(POOL, {**SECTION, "engine": engine})
+    figures = {"ready": 100.0, "unacknowledged": 1.0}
+
+    def read() -> None:  # in the step that follows
+        for name, value in zip(reading_names("jobs"), figures.values(), strict=False):
+            reading = SensorReading(name=name, value=value, age=0.0, sample=str(world.now))
+            world.observations.reading(reading, world.now + TICK)
+
+    def live(seconds: int) -> None:
+        for _ in range(round(seconds / TICK)):
+            read()
+            world.step()
+
+    live(60)
+    assert len(world.alive()) == 3
+    figures["ready"] = 0.0
+    world.live(600)  # the figures of before the outage grow old
+    assert len(world.alive()) == 3 and world.status()["state"] == "HELD"
+    assert "old" in world.status()["reason"]
+    assert all(one["health"] == "OK" for one in world.status()["instances"])
+    lost = world.alive()[0]
+    world.kill(lost)
+    world.live(60)
+    assert lost not in world.alive() and len(world.alive()) == 3, "a loss is made good meanwhile"
+    figures["unacknowledged"] = 0.0
+    live(400)
+    assert world.alive() == [], "and then it catches up by itself"

@@ -234,6 +234,21 @@ def test_there_are_never_two_of_one_id_and_variables_stay(fleet):
     assert now == {"a": {"port": "1"}, "b": {"port": "2"}, None: {}}
 
 
+def test_a_stopped_rollout_does_not_launch_an_id_whose_old_machine_is_still_there(fleet):
+    made = fleet(1, {"preserve_n": 1, "unique_instances": {"a": {"port": "1"}}})
+    made.drains_take = 10
+    change_template(made)
+    begin(made)
+    until(made, somebody_goes)
+    made.memory = replace(
+        made.memory, rollout=replace(made.memory.rollout, state=RolloutState.STOPPED)
+    )
+    for _ in range(30):
+        made.step()
+        assert made.machines <= 1, "two of one id"
+    assert len(made.running) == 1 and made.launched == 2
+
+
 def test_other_variables_of_one_id_make_only_that_worker_old(fleet, pool_spec):
     made = fleet(2, {"preserve_n": 2, "unique_instances": {"a": {"port": "1"}}})
     (plain,) = [n for n in made.running if made.instances[n].unique_id is None]

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import socket
 import xmlrpc.client
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 from xml.parsers.expat import ExpatError
@@ -23,6 +25,9 @@ T = TypeVar("T")
 _BAD_NAME, _ALREADY_STARTED, _NOT_RUNNING, _ALREADY_ADDED = 10, 60, 70, 90
 #: States in which the reason lies in what the program printed last.
 _TROUBLED = frozenset({"BACKOFF", "FATAL", "EXITED"})
+#: In supervisord's own log, of which so many bytes are read.
+_EXIT = re.compile(r"exited: (\S+) \(exit status (\d+);")
+_LOG_TAIL = 8000
 #: Bytes of stderr that ride in a heartbeat.
 _TAIL_IN_BEAT = 1000
 
@@ -46,12 +51,33 @@ class ProcessProbe:
     def __init__(self, socket_path: Path, timeout: float = 5.0) -> None:
         self._path = socket_path
         self._timeout = timeout
+        #: How those ended that are FATAL, as long as they are.
+        self._ends: dict[str, int] = {}
 
     # -------------------------------------------------------------- looking
 
     def states(self) -> tuple[ProcessState, ...]:
         """All processes. Copies of a program are named ``<program>:<process>``."""
-        return tuple(_process_state(info) for info in self._infos())
+        return self._with_exits([_process_state(info) for info in self._infos()])
+
+    def _with_exits(self, states: list[ProcessState]) -> tuple[ProcessState, ...]:
+        """``states`` with the exit status of what is FATAL.
+
+        supervisord forgets that of a program which ended too quickly; its log has it.
+        """
+        fatal = {one.name for one in states if one.state == "FATAL" and not one.exit_status}
+        self._ends = {name: code for name, code in self._ends.items() if name in fatal}
+        if fatal - self._ends.keys():
+            try:
+                log = str(self._ask(lambda server: server.supervisor.readLog(-_LOG_TAIL, 0)))
+            except (SupervisorUnreachable, SupervisorRefused):
+                log = ""
+            found = {name: int(code) for name, code in _EXIT.findall(log)}
+            self._ends |= {name: found.get(name.rpartition(":")[2], 0) for name in fatal}
+        return tuple(
+            replace(one, exit_status=self._ends[one.name]) if one.name in fatal else one
+            for one in states
+        )
 
     def tail(self, name: str, lines: int = 100) -> str:
         """The last ``lines`` lines of a process: of its stdout, then of its stderr."""

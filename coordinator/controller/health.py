@@ -199,7 +199,9 @@ def _failure(process: ProcessState) -> str:
     words = "failed for good" if process.state == "FATAL" else "ended and is not restarted"
     said = [line for line in process.stderr_tail.splitlines() if line.strip()]
     last = said[-1].strip() if said else process.problem
-    text = f"program {process.name} {words} (exit status {process.exit_status})"
+    text = f"program {process.name} {words}"
+    if process.exit_status or process.state == "EXITED":  # 0 of one that is FATAL: not known
+        text += f" (exit status {process.exit_status})"
     return (text + (f": {last}" if last else ""))[:_FAILURE_LENGTH]
 
 

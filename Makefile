@@ -49,6 +49,8 @@ test-vm: install ## boot real virtual machines that become workers (10 min the f
 benchmark: install ## measure memory, CPU, reaction times; prints the figures
 	@$(BIN)/python -m benchmarks.footprint
 	@$(BIN)/python -m benchmarks.provisioner
+	@$(BIN)/python -m benchmarks.control_cycle
+	@$(BIN)/python -m benchmarks.trace_simulation
 
 format: $(READY) ## let ruff format and fix what it can
 	@$(BIN)/ruff check --fix .

@@ -108,7 +108,7 @@ def test_a_rollout_goes_on_after_its_controller_was_killed_and_costs_no_worker_a
         epu = str(Path(sys.executable).with_name("epu"))
         rollout = [epu, "pool", "rollout", "rolled", "--accounts", str(system.accounts)]
         subprocess.run([*rollout, "--json"], check=True, timeout=30)
-        system.wait(all_new, "all are replaced")
+        system.wait(all_new, "all are replaced", 120.0)
         figure("two workers rolled out", time.time() - began)
 
         assert killed and not before & pool.wait_whole(2)

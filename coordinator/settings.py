@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import TypeVar
+from functools import lru_cache
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from coordinator.errors import ConfigProblem, Problem, did_you_mean
 
 T = TypeVar("T")
+
+
+@lru_cache(maxsize=200)
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    # Made from the class anew it costs milliseconds, each time that a pool is parsed.
+    return TypeAdapter(kind)
 
 
 def parse_settings(kind: type[T], given: object, where: str = "", key: str = "") -> T:
@@ -37,7 +44,7 @@ def parse_settings(kind: type[T], given: object, where: str = "", key: str = "")
         if name not in known
     ]
     try:
-        parsed = TypeAdapter(kind).validate_python({k: v for k, v in given.items() if k in known})
+        parsed: T = _adapter(kind).validate_python({k: v for k, v in given.items() if k in known})
     except ValidationError as found:
         for error in found.errors(include_url=False):
             inner = ".".join(str(part) for part in error["loc"])

@@ -333,8 +333,11 @@ def _shrink(
 ) -> None:
     """Let retired and surplus workers go, those that run by way of a drain."""
     surplus = max(0, len(places.plain) - places.plain_target)
+    starting = [one for one in places.plain if _may_work_already(one)]
+    waiting = min(surplus, len(starting))
+    surplus -= waiting
     going = victims(
-        places.plain,
+        [one for one in places.plain if one not in starting],
         surplus,
         preferred=decision.wish.victims,
         signs=observed.signs,
@@ -346,6 +349,8 @@ def _shrink(
     for one in places.retired:
         if one.protected:
             actions.protected_stay += 1
+        elif _may_work_already(one):
+            waiting += 1
         else:
             leaving.append((one, f"unique worker {one.unique_id} is not wanted any more"))
     for one, reason in leaving:
@@ -355,6 +360,17 @@ def _shrink(
             actions.terminations.append((one, reason))
     if actions.protected_stay:
         actions.waits.append(f"{actions.protected_stay} too many stay: they are protected")
+    if waiting:
+        actions.waits.append(f"{waiting} too many are starting: they go when they can be drained")
+
+
+def _may_work_already(one: InstanceView) -> bool:
+    """A machine whose agent has its role, and that has not said yet that it is ready.
+
+    Its worker may have a job in hand. Nothing short of a drain ends it well, and only who is
+    RUNNING can be drained: it goes when it is, or when its boot has failed.
+    """
+    return one.state is InstanceState.BOOTING and bool(one.start_step)
 
 
 def _unhealthy_since(one: InstanceView, observed: Observed) -> tuple[float, str]:

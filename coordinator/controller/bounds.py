@@ -173,16 +173,19 @@ BOUNDS: tuple[tuple[str, Bound], ...] = (
     ("suspended", not_suspended),
 )
 
+#: Those that hold until somebody changes the pool; the others let go by themselves.
+LASTING = frozenset({"override", "min", "max", "budget", "suspended"})
+
 
 def payable(spec: PoolSpec, view: PoolView) -> int | None:
     """How many more machines the budget pays beside all that are there, draining and failed
-    ones too; None without a budget.
+    ones too; negative while those cost more, None without a budget.
     """
     rules = spec.rules
     if rules.budget is None or rules.machine_price is None:
         return None
     left = rules.budget - _cost(view.instances, rules.machine_price)
-    return max(0, math.floor(left / rules.machine_price + 1e-9))
+    return math.floor(left / rules.machine_price + 1e-9)
 
 
 def wishes_after(

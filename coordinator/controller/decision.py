@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
-from coordinator.controller.bounds import BOUNDS, Limits, wishes_after
+from coordinator.controller.bounds import BOUNDS, LASTING, Limits, wishes_after
 from coordinator.controller.pool import PoolMemory
 from coordinator.engines.base import Decision, DecisionEngine, PoolView
 from coordinator.errors import EngineFailed
@@ -46,6 +46,15 @@ class BoundedDecision:
     size: int
     chain: tuple[BoundStep, ...]
     problem: str = ""
+
+    @property
+    def stable(self) -> bool:
+        """Whether nothing more is to come: the engine is content, or a lasting bound is final.
+
+        An engine that wants none is never content with the two of ``min``; the pool is.
+        """
+        lasting = any(step.reason and step.name in LASTING for step in self.chain[1:])
+        return self.wish.stable or (lasting and not self.wish.held)
 
     @property
     def reason(self) -> str:

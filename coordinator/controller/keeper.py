@@ -266,7 +266,7 @@ class Keeper:
             pool.version = 0
             answer = self._call("provisioner", "instances", pool.stored.name, 0)
             snapshot = from_wire(PoolSnapshot, answer)
-        pool.take(snapshot)
+        pool.take(snapshot, self._clock())
         if pool.epoch is not None and snapshot.epoch > pool.epoch:
             self._stand_aside(pool, f"epoch {snapshot.epoch} was claimed")
 

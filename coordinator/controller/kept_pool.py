@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: Records of instances that ended are kept in a pool's picture for so many seconds.
 ENDED_KEPT = 3600.0
+#: Two clocks that differ by less, s, are one: an answer takes a while to arrive.
+SAME_CLOCK = 5.0
 
 
 @dataclass
@@ -41,7 +43,6 @@ class KeptPool:
     trouble: str = ""
     queue_declared: bool = False
     signature: object = None
-
     #: A cycle of it goes on beside the others'; see ``Keeper.cycle``.
     deciding: bool = False
 
@@ -54,11 +55,11 @@ class KeptPool:
         """Whether its engine may take its time, so that no other pool may wait for it."""
         return isinstance(self.engine, EngineProcess)
 
-    def take(self, snapshot: PoolSnapshot) -> None:
+    def take(self, snapshot: PoolSnapshot, now: float) -> None:
         """What changed since the last snapshot; who ended long ago leaves the picture."""
         for instance in snapshot.instances:
-            self.instances[instance.node_id] = instance
-        oldest = snapshot.now - ENDED_KEPT
+            self.instances[instance.node_id] = by_our_clock(instance, now - snapshot.now)
+        oldest = now - ENDED_KEPT
         for node_id, instance in list(self.instances.items()):
             if instance.state in FINAL_STATES and instance.state_since < oldest:
                 del self.instances[node_id]
@@ -135,3 +136,20 @@ def store_outcome(
             recording_of(outcome, pool.stored.section, scheduled) if explained else None,
         )
     pool.signature = signature
+
+
+def by_our_clock(instance: InstanceView, ahead: float) -> InstanceView:
+    """``instance`` with its times as our clock has them, which is ``ahead`` of its teller's.
+
+    Clocks of processes are steady, but each as right as the system's was when it started: an
+    hour that was put in between two starts is no age of anything.
+    """
+    if abs(ahead) <= SAME_CLOCK:
+        return instance
+    started = instance.start_step_at
+    return replace(
+        instance,
+        wanted_at=instance.wanted_at + ahead,
+        state_since=instance.state_since + ahead,
+        start_step_at=None if started is None else started + ahead,
+    )

@@ -35,7 +35,7 @@ def is_calm(
         report is not None
         and not report.blind
         and not decision.wish.held
-        and decision.wish.stable
+        and decision.stable
         and actions.is_empty
         and not actions.missing
         and len(census.supply) == decision.size

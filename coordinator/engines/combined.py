@@ -82,7 +82,9 @@ class Combined:
             size=keep if held else highest,
             reason=f"{first} leads: {reason}" if len(wishes) > 1 and not held else reason,
             victims=leading.victims,
-            stable=all(wish.stable for _, wish in wishes) and highest == there,
+            # Who wants fewer waits for the others: only those who lead can be discontent.
+            stable=highest == there
+            and all(wish.stable for one, wish in wishes if sizes[one.name] == highest),
             held=held,
             unique_ids=leading.unique_ids,
             memory={one.name: wish.memory for one, wish in wishes},

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from types import MappingProxyType
 
@@ -65,9 +65,8 @@ class SensorThreshold:
         settings: SensorThresholdSettings = view.settings
         figures = figure_of(view, settings.metric)
         keep, there = kept_size(view), len(view.supply)
-        before = view.previous.memory.get("stepped_at") if view.previous else None
-        stepped_at = float(before) if isinstance(before, int | float) else None
-        memory = {} if stepped_at is None else {"stepped_at": stepped_at}
+        last = _last_step(view)
+        memory = last.memory
         if not figures.values:
             reason = f"hold: no worker that runs has said its {settings.metric} lately"
             return Decision(size=keep, reason=reason, held=True, stable=False, memory=memory)
@@ -78,7 +77,7 @@ class SensorThreshold:
         step, why = _step(settings, value)
         if step == 0:
             return Decision(size=keep, reason=f"{said}, {why}", memory=memory)
-        waits = _waits(view, figures, stepped_at)
+        waits = _waits(view, figures, None if last.undone else last.at)
         if waits:
             reason = f"{said}, {why}; {waits}"
             return Decision(size=keep, reason=reason, stable=False, memory=memory)
@@ -86,9 +85,35 @@ class SensorThreshold:
         size = max(keep, there + step) if step > 0 else max(1, min(keep, there) + step)
         if size == keep:
             return Decision(size=keep, reason=f"{said}, {why}; the last stays", memory=memory)
-        return Decision(
-            size=size, reason=f"{said}, {why}", stable=False, memory={"stepped_at": view.now}
-        )
+        if not last.undone:  # the same wish again must be the same memory again
+            memory = {"stepped_at": view.now, "stepped_from": keep}
+        return Decision(size=size, reason=f"{said}, {why}", stable=False, memory=memory)
+
+
+@dataclass(frozen=True)
+class _LastStep:
+    """When the last step was made; ``undone``: a bound of the pool forbade it until now.
+
+    A step that is undone is wished again in every cycle, as if it were the first time: were
+    the size kept in between, ``stabilization_window`` would find a higher wish for ever.
+    """
+
+    at: float | None = None
+    undone: bool = False
+    memory: dict[str, float] = field(default_factory=dict)
+
+
+def _last_step(view: PoolView) -> _LastStep:
+    remembered = view.previous.memory if view.previous else {}
+    at, origin = remembered.get("stepped_at"), remembered.get("stepped_from")
+    if not isinstance(at, int | float) or view.previous is None:
+        return _LastStep()
+    if not isinstance(origin, int | float):
+        return _LastStep(float(at), False, {"stepped_at": float(at)})
+    if view.previous.size == origin:
+        memory = {"stepped_at": float(at), "stepped_from": origin}
+        return _LastStep(float(at), True, memory)
+    return _LastStep(view.now, False, {"stepped_at": view.now})  # done since the last cycle
 
 
 def _step(settings: SensorThresholdSettings, value: float) -> tuple[int, str]:

@@ -8,14 +8,13 @@ still for it, and nothing is launched that could only wait and cost.
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 from agent.rpc_client import CallFailed
 from coordinator.provisioner.cloud_calls import Tools
 from coordinator.provisioner.lifecycle import REQUESTED, note
 from coordinator.provisioner.steps import resumed
-from coordinator.store.instance_rows import read_flag, write_flag
-from coordinator.store.session import Store
 
 log = logging.getLogger(__name__)
 
@@ -30,19 +29,20 @@ _FLAG = "accounts_away"
 class AccountsWatch:
     """``away``: since when (epoch s) and why no accounts can be made; None while they can.
 
-    Stored, so that a restart in mid-outage fails no boot before it has asked.
+    Stored, so that a restart in mid-outage fails no boot before it has asked. ``heard_since``:
+    since when, in this life, the registrar answers without a gap; infinity while it doesn't.
+    What nodes report comes by way of it.
     """
 
-    def __init__(self, store: Store, tools: Tools) -> None:
-        self._store = store
+    def __init__(self, tools: Tools) -> None:
         self._tools = tools
         self._silent_since: float | None = None
-        with store.connect() as connection:
-            self.away: dict[str, Any] | None = read_flag(connection, _FLAG)
+        self.heard_since = tools.clock()
+        self.away: dict[str, Any] | None = tools.records.flag(_FLAG)
 
     def step(self) -> bool:
         """Ask the registrar, note what changed; whether the clouds' loops should look again."""
-        now = self._tools.clock()
+        now, deaf = self._tools.clock(), self.heard_since == math.inf
         problem = self._problem(now)
         if problem:
             if self.away is None:
@@ -54,7 +54,7 @@ class AccountsWatch:
             self._hold_launches(problem)
             return False
         if self.away is None or problem is None:
-            return False
+            return deaf and problem == ""
         since = float(self.away["since"])
         # Before the flag goes: a crash in between gives the boots the time once more.
         self._tools.commit(resumed(self._tools.records.live(), since, now))
@@ -72,9 +72,11 @@ class AccountsWatch:
             log.info("the registrar does not say whether it can make accounts: %s", problem)
             if self._silent_since is None:
                 self._silent_since = now
+            self.heard_since = math.inf
             silent = now - self._silent_since
             return "the registrar does not answer" if silent >= SILENT_FOR else None
         self._silent_since = None
+        self.heard_since = min(self.heard_since, self._tools.clock())
         return "" if available else "the broker's management API makes no accounts"
 
     def _hold_launches(self, problem: str) -> None:
@@ -85,5 +87,4 @@ class AccountsWatch:
 
     def _set(self, away: dict[str, Any] | None) -> None:
         self.away = away
-        with self._store.begin() as connection:
-            write_flag(connection, _FLAG, away)
+        self._tools.records.set_flag(_FLAG, away)

@@ -7,6 +7,7 @@ or as a hold while it rejects our credentials. ``CloudHeld`` leaves only to end 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -53,7 +54,8 @@ class Tools:
 
     ``call``: an RPC call (``ClientPool.call``). ``ask_witness``: ``sensors.witness``, None
     when it can't be asked. ``in_parallel(function, items)``: results in order.
-    ``accounts_away``: whether no node can get an account now.
+    ``accounts_away``: whether no node can get an account now. ``heard_since``: since when
+    nodes can report to us, infinity while they can't.
     """
 
     run: str
@@ -66,6 +68,7 @@ class Tools:
     in_parallel: InParallel
     listing_interval: float = 5.0
     accounts_away: Callable[[], bool] = lambda: False
+    heard_since: Callable[[], float] = lambda: -math.inf
 
     def commit(self, changes: Sequence[Change | None], actor: str = "provisioner") -> bool:
         """Store changes and tell of those that took effect; whether any state changed."""

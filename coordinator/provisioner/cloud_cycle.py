@@ -59,7 +59,8 @@ _SERVING = (BOOTING, RUNNING)
 
 
 class CloudCycle:
-    """The loop of one cloud. ``due``: when it wants to run again, on our clock."""
+    """The loop of one cloud. ``due``: when it wants to run again, on our clock; ``running``:
+    a pass is under way."""
 
     def __init__(self, name: str, driver: CloudDriver, tools: Tools) -> None:
         self.name = name
@@ -72,7 +73,7 @@ class CloudCycle:
         self._looks = Looks()
         self._to_ping: set[str] = set()
         self._sightings = Sightings()
-        self._running = False
+        self.running = False
 
     # ---------------------------------------------------------------- from outside
 
@@ -99,9 +100,9 @@ class CloudCycle:
 
     def run(self) -> None:
         """Passes, until nothing is due any more. Raises nothing but what ends the process."""
-        if self._running:
+        if self.running:
             return  # `due` is 0 again: the pass that runs now is followed by another
-        self._running = True
+        self.running = True
         try:
             for _ in range(PASSES):
                 if self.due > self._tools.clock():
@@ -113,7 +114,7 @@ class CloudCycle:
             log.exception("cloud %s: a pass failed", self.name)
             self.due = self._tools.clock() + AFTER_DEFECT
         finally:
-            self._running = False
+            self.running = False
 
     # ---------------------------------------------------------------- one pass
 
@@ -235,6 +236,7 @@ class CloudCycle:
             window=self.calls.window,
             listed_at=self.listed_at,
             accounts_away=self._tools.accounts_away(),
+            heard_since=self._tools.heard_since(),
         ):
             match action:
                 case Move(change=change):
@@ -279,6 +281,6 @@ class CloudCycle:
         if in_the_air and self.calls.window == 0:
             soon = self._tools.clock() + min(FLUX_INTERVAL, self._tools.listing_interval)
             self._list_at = min(self._list_at, soon)
-        wake = wake_at(records, self._tools.accounts_away())
+        wake = wake_at(records, self._tools.accounts_away(), self._tools.heard_since())
         times = [self._list_at, self._looks.next_at(), *([] if wake is None else [wake])]
         return min(times)

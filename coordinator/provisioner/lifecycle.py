@@ -196,6 +196,11 @@ class Switches:
     drain_timeout: float | None = None
 
 
+def switches_of(stored: Mapping[str, Any] | None) -> Switches:
+    """The switches that were stored; all is allowed when none were."""
+    return Switches(**stored) if stored else Switches()
+
+
 def move(record: Record, to: InstanceState, now: float, reason: str, **fields: Any) -> Change:
     """The change to another state, with the deadlines that begin there.
 
@@ -249,12 +254,17 @@ def unwanted(record: Record, now: float, reason: str) -> Change | None:
 def drained_by(record: Record, now: float, drain_timeout: float, reason: str) -> Change | None:
     """The change that lets a record's node finish its work first.
 
-    Only a RUNNING node has work to finish; anything else that is alive just ends.
+    A RUNNING node has work to finish. One whose agent has enrolled may have begun to work: it
+    has as long to become RUNNING, or its boot has failed. Anything else that is alive ends.
     """
     if record.state is RUNNING:
         return move(record, DRAINING, now, reason, drain_deadline=now + drain_timeout)
     if record.state is DRAINING:
         return None
+    if record.state is BOOTING and record.enrolled_at is not None:
+        given_up_at = now + drain_timeout
+        sooner = min(given_up_at, record.boot_deadline or given_up_at)
+        return note(record, boot_deadline=sooner)
     return unwanted(record, now, reason)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -61,13 +62,14 @@ def one_by_one(function: Callable[[str], Any], items: Sequence[str]) -> list[Any
 class Provisioner:
     """Owns the instance records; the only one that asks clouds for workers.
 
-    Nothing here waits but the calls to a cloud, in ``reconcile``, and to agents, in
+    ``store``: where the records are, or the records themselves (the simulator's are values
+    in memory). Nothing here waits but the calls to a cloud, in ``reconcile``, and to agents, in
     ``drain_step``. ``due`` says which clouds want ``reconcile`` now.
     """
 
     def __init__(
         self,
-        store: Store,
+        store: Store | Records,
         clouds: Mapping[str, CloudDriver],
         events: EventLog,
         config: CoordinatorConfig,
@@ -77,7 +79,7 @@ class Provisioner:
         in_parallel: InParallel = one_by_one,
     ) -> None:
         self.events_log = events
-        self._records = Records(store)
+        self._records = store if isinstance(store, Records) else Records(store)
         self._clock = clock
         self._call = call
         self._forget_at = 0.0
@@ -92,8 +94,9 @@ class Provisioner:
             in_parallel=in_parallel,
             listing_interval=config.listing_interval,
             accounts_away=lambda: self._accounts.away is not None,
+            heard_since=lambda: self._accounts.heard_since,
         )
-        self._accounts = AccountsWatch(store, self._tools)
+        self._accounts = AccountsWatch(self._tools)
         self._run = config.run
         adopted = AdoptedMachines(lambda: self._records.of_cloud(ADOPTED_CLOUD), call, in_parallel)
         drivers = {**clouds, ADOPTED_CLOUD: adopted}
@@ -245,7 +248,9 @@ class Provisioner:
 
     def due_in(self, cloud: str) -> float:
         """Seconds until a cloud's ``reconcile`` should run; never is infinity."""
-        return max(0.0, self.cycles[cloud].due - self._clock())
+        cycle = self.cycles[cloud]
+        # Who runs looks at what became due meanwhile: asking again would only turn in circles.
+        return math.inf if cycle.running else max(0.0, cycle.due - self._clock())
 
     def reconcile(self, cloud: str) -> None:
         """List one cloud if that is due and do what its records need. May be slow."""

@@ -29,6 +29,7 @@ from coordinator.provisioner.lifecycle import (
     Record,
     Switches,
     after,
+    switches_of,
     transition,
 )
 from coordinator.store import instance_rows as rows
@@ -38,8 +39,7 @@ from coordinator.store.schema import batches, instances, launches, pool_versions
 from coordinator.store.session import Store
 
 #: How long, s, and how many of a pool's ended instances are told in a first snapshot.
-TOLD_FOR = 3600.0
-TOLD_AT_MOST = 200
+TOLD_FOR, TOLD_AT_MOST = 3600.0, 200
 #: How long ended instances, their launches and transitions are kept in the store, s.
 KEPT_FOR = 7 * 86400.0
 
@@ -57,8 +57,6 @@ class Records:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-
-    # ---------------------------------------------------------------- reading
 
     def of_cloud(
         self,
@@ -228,7 +226,7 @@ class Records:
                 batch,
                 _named(connection, named_nodes(batch)),
                 clouds=frozenset(clouds),
-                enabled=_switches(connection).enabled,
+                enabled=switches_of(rows.read_flag(connection, "switches")).enabled,
                 now=now,
             )
             actor = f"controller (epoch {batch.epoch})"
@@ -261,13 +259,21 @@ class Records:
 
     def switches(self) -> Switches:
         """What the last terminate_all or enable stored."""
-        with self._store.connect() as connection:
-            return _switches(connection)
+        return switches_of(self.flag("switches"))
 
     def set_switches(self, switches: Switches) -> None:
         """Store them; they survive restarts."""
+        self.set_flag("switches", asdict(switches))
+
+    def flag(self, name: str) -> Any:
+        """What ``set_flag`` stored under ``name``, as plain JSON values; None for nothing."""
+        with self._store.connect() as connection:
+            return rows.read_flag(connection, name)
+
+    def set_flag(self, name: str, value: Any) -> None:
+        """Store plain JSON values under a name; they survive restarts."""
         with self._store.begin() as connection:
-            rows.write_flag(connection, "switches", asdict(switches))
+            rows.write_flag(connection, name, value)
 
     def forget(self, now: float) -> None:
         """Delete what ended long ago, with everything that belongs to it."""
@@ -364,11 +370,6 @@ def _write_new(
         rows.add_instances(connection, made)
         rows.add_transitions(connection, history)
     return applied
-
-
-def _switches(connection: Connection) -> Switches:
-    stored = rows.read_flag(connection, "switches")
-    return Switches(**stored) if stored else Switches()
 
 
 def _answer(batch: CommandBatch, outcome: str, detail: str) -> BatchAnswer:

@@ -6,6 +6,7 @@ has let them agree with the world before.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ from coordinator.provisioner.lifecycle import (
     unwanted,
 )
 
+#: An agent that was not heard reports again within so many seconds of hearing us again.
+REPORTS_WITHIN = 30.0
 #: How long a repeated call waits at most, s.
 LONGEST_BACK_OFF = 60.0
 
@@ -70,13 +73,15 @@ def next_step(
     window: float,
     listed_at: float | None,
     accounts_away: bool = False,
+    heard_since: float = -math.inf,
 ) -> list[Action]:
     """What has to be done about these records now: terminations first, then the rest.
 
     ``enabled``: whether launches are allowed. ``listed_at``: when the last full listing of
     the cloud was begun; what was never seen is given up only on a listing that would have
     shown it. ``accounts_away``: no node can get an account now, so nothing is launched for
-    the first time and no boot that waits for one is given up.
+    the first time and no boot that waits for one is given up. ``heard_since``: since when
+    nodes could tell us that they are ready; a boot is given up only after that.
     """
     moves: list[Action] = []
     launches: dict[str, None] = {}
@@ -94,7 +99,7 @@ def next_step(
             moves.append(Move(change=_given_up(record, now)))
         elif record.state in (REQUESTED, LAUNCHING) and due:
             launches[record.launch_id] = None
-        elif record.state is BOOTING and _passed(record.boot_deadline, now):
+        elif record.state is BOOTING and _passed(given_up_at(record, heard_since), now):
             reason = f"not ready within boot_timeout ({record.boot_timeout:g} s)"
             change = move(record, BOOT_FAILED, now, reason)
             moves.append(MarkBootFailed(change=change, record=record))
@@ -120,10 +125,28 @@ def waits_for_accounts(record: Record) -> bool:
     return record.state is REQUESTED or (record.state is LAUNCHING and record.retryable)
 
 
+def given_up_at(record: Record, heard_since: float) -> float | None:
+    """When a boot is given up: at its deadline, or when its node could have reported.
+
+    While nobody listened (we, the broker or the registrar were away) it may have become
+    ready, and begun to work. One that has just enrolled begins now.
+    """
+    if record.boot_deadline is None:
+        return None
+    could_since = max(heard_since, record.enrolled_at or -math.inf)
+    return max(record.boot_deadline, could_since + min(REPORTS_WITHIN, record.boot_timeout))
+
+
 def resumed(records: Sequence[Record], since: float, now: float) -> list[Change]:
-    """Put the deadlines off by the time in which no accounts could be had, ``since`` to now."""
+    """Put the deadlines off by the time in which no accounts could be had, ``since`` to now.
+
+    Those of nodes too that got theirs just before we heard that there are some again.
+    """
     changes: list[Change | None] = []
-    for record in (one for one in records if waits_for_accounts(one)):
+    for record in records:
+        late = record.state is BOOTING and (record.enrolled_at or 0.0) >= since
+        if not (late or waits_for_accounts(record)):
+            continue
         lost = now - max(since, record.state_since)
         for name in ("boot_deadline", "launch_deadline"):
             deadline = getattr(record, name)
@@ -162,7 +185,9 @@ def back_off(attempts: int, first: float) -> float:
     return min(first * 2.0 ** min(attempts, 20), max(LONGEST_BACK_OFF, first))
 
 
-def wake_at(records: Sequence[Record], accounts_away: bool = False) -> float | None:
+def wake_at(
+    records: Sequence[Record], accounts_away: bool = False, heard_since: float = -math.inf
+) -> float | None:
     """When ``next_step`` will next have something to do if nothing else happens."""
     times: list[float] = []
     for record in records:
@@ -174,7 +199,7 @@ def wake_at(records: Sequence[Record], accounts_away: bool = False) -> float | N
                 (LAUNCHING, record.next_attempt_at),
                 (LAUNCHING, record.launch_deadline if record.retryable else None),
                 (TERMINATING, record.next_attempt_at if record.cloud_id else None),
-                (BOOTING, record.boot_deadline),
+                (BOOTING, given_up_at(record, heard_since)),
                 (DRAINING, record.drain_deadline),
             )
             if record.state is state and time is not None

@@ -51,7 +51,11 @@ log = logging.getLogger(__name__)
 #: What is known of a node is kept so long after its account was removed, s.
 KEPT_FOR = 7 * 86400.0
 
-_GONE = frozenset(state.value for state in FINAL_STATES) | {InstanceState.TERMINATING.value}
+#: Who comes too late gets no role: it would begin with work that its end cuts off.
+_GONE = frozenset(state.value for state in FINAL_STATES) | {
+    InstanceState.TERMINATING.value,
+    InstanceState.BOOT_FAILED.value,
+}
 
 
 class EnrolmentRefused(EpuError):

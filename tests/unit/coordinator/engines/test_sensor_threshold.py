@@ -58,6 +58,7 @@ def test_the_next_step_waits_for_beats_after_the_last_one(view):
     stepped = Decision(size=3, reason="", memory=first.memory)
     same = decide(view, running=3, figures=loads(9, 9, 9), now=101.0, heard_age=2, previous=stepped)
     assert same.size == 3
+    stepped = Decision(size=3, reason="", memory=same.memory)
     anew = decide(view, running=3, figures=loads(9, 9, 9), now=110.0, heard_age=2, previous=stepped)
     assert anew.size == 4
 
@@ -99,3 +100,15 @@ def test_a_step_waits_for_a_measurement_and_not_only_for_a_beat(view):
     assert measured(30.0).size == 2
     assert "waiting for new heartbeats" in measured(30.0).reason
     assert measured(0.0).size == 3
+
+
+def test_a_step_that_a_bound_forbids_is_wished_again_in_the_same_words(view):
+    """Else the size kept in between was the highest wish of a stabilization window, for ever."""
+    first = decide(view, running=2, figures=loads(0, 0), now=100.0)
+    assert first.size == 1
+    forbidden = Decision(size=2, reason="", memory=first.memory)
+    again = decide(view, running=2, figures=loads(0, 0), now=101.0, heard_age=2, previous=forbidden)
+    assert (again.size, again.memory) == (1, first.memory)
+    done = Decision(size=1, reason="", memory=again.memory)
+    after = decide(view, running=1, figures=loads(9), now=102.0, heard_age=2, previous=done)
+    assert after.size == 1 and after.memory == {"stepped_at": 102.0}

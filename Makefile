@@ -46,6 +46,12 @@ soak: install ## the long tests: a broker away for ten minutes (about 12 min)
 test-vm: install ## boot real virtual machines that become workers (10 min the first time, then 6)
 	@$(BIN)/python -m pytest -m vm --timeout=3600 tests/vm
 
+SEEDS ?= 10000
+FROM ?= 0
+.PHONY: simulate
+simulate: $(READY) ## live 10,000 simulated histories (SEEDS=, FROM=; two hours at most)
+	@$(BIN)/python -m coordinator.simulation --seeds $(SEEDS) --from $(FROM)
+
 benchmark: install ## measure memory, CPU, reaction times; prints the figures
 	@$(BIN)/python -m benchmarks.footprint
 	@$(BIN)/python -m benchmarks.provisioner

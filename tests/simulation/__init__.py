@@ -1,0 +1,1 @@
+"""The deterministic simulator: many histories, its invariants, and the tests of the test."""

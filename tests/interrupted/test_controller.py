@@ -269,25 +269,11 @@ def test_a_cycle_without_change_writes_nothing(world: World) -> None:
 
 
 def test_an_engine_that_raises_holds_its_own_pool_only(world: World) -> None:
-    other = {**SECTION, "engine": {"type": "tests_engines:Raises"}}
-    import sys
-    import types
-
-    class Raises:
-        from coordinator.engines.n_preserving import NPreserving as _Kept
-
-        Settings = _Kept.Settings
-
-        def decide(self, view: Any) -> Any:
-            raise RuntimeError("no idea")
-
-    module = types.ModuleType("tests_engines")
-    module.Raises = Raises  # type: ignore[attr-defined]
-    sys.modules["tests_engines"] = module
-    world.keeper.add_pool("other", other)
+    engine = {"type": "tests.unit.coordinator.controller.misbehaving:Engine", "how": "broken"}
+    world.keeper.add_pool("other", {**SECTION, "engine": engine})
     world.live_until(world.stable)
     found = world.keeper.pool("other")
-    assert found["state"] == "HELD" and "no idea" in found["reason"]
+    assert found["state"] == "HELD" and "no such thing" in found["reason"]
 
 
 def test_a_pool_that_is_removed_while_another_ones_batch_is_sent_gets_no_commands(

@@ -43,9 +43,11 @@ TOLD_FOR, TOLD_AT_MOST = 3600.0, 200
 #: How long ended instances, their launches and transitions are kept in the store, s.
 KEPT_FOR = 7 * 86400.0
 
-#: What a controller sees of a record; anything else changes no version.
-_VISIBLE = frozenset(
+#: What a controller sees of a record; anything else changes no version. Once enrolled a node may
+#: work, so no end of it is decided on an older view.
+VISIBLE = frozenset(
     {"state", "reason", "cloud_id", "addresses", "price", "outputs", "protected", "retryable"}
+    | {"enrolled_at"}
 )
 
 
@@ -332,7 +334,7 @@ def _write_changes(
                     change.node_id, change.expected, change.to, now, actor, change.reason
                 )
             )
-        if not _VISIBLE.isdisjoint(values):
+        if not VISIBLE.isdisjoint(values):
             values["changed_in"] = versions[record.pool] + 1
             touched.add(record.pool)
         updates.append((change.node_id, values))

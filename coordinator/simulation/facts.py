@@ -37,6 +37,7 @@ class Known:
 @dataclass(frozen=True)
 class Moved:
     """A state change that was stored. ``busy``: it had a job in hand; ``deadline``: its drain's.
+    ``mute``: its agent hung, so nobody could have asked it to drain.
 
     ``at`` and ``deadline`` are the provisioner's clock; ``worker_failed``: what it would lose
     is lost already; ``running_since`` is None for what never ran.
@@ -51,6 +52,7 @@ class Moved:
     at: float
     deadline: float | None = None
     busy: bool = False
+    mute: bool = False
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,10 @@ def never_more_than_cap_and_surge(facts: Facts) -> Iterator[str]:
 
 
 def no_busy_worker_goes_before_its_deadline(facts: Facts) -> Iterator[str]:
-    """I3: a busy worker is ended only by its drain's deadline, MISSING and ZOMBIE excepted."""
+    """I3: a busy worker is ended only by its drain's deadline, MISSING and ZOMBIE excepted.
+
+    So is one whose agent hung while it booted: its silence is what its boot failed by.
+    """
     for one in facts.moved:
         if one.to is S.TERMINATING and one.busy and not _may_go_busy(one, facts):
             yield (
@@ -81,6 +84,8 @@ def no_busy_worker_goes_before_its_deadline(facts: Facts) -> Iterator[str]:
 
 def _may_go_busy(one: Moved, facts: Facts) -> bool:
     if facts.teardown_at_once or one.reason.startswith(_AT_ONCE):
+        return True
+    if one.before is S.BOOT_FAILED and one.mute:
         return True
     if one.before is S.DRAINING and one.deadline is not None:
         return one.at >= one.deadline

@@ -33,16 +33,13 @@ from coordinator.provisioner.lifecycle import (
     after,
     transition,
 )
-from coordinator.provisioner.records import KEPT_FOR, TOLD_AT_MOST, TOLD_FOR, Records
+from coordinator.provisioner.records import KEPT_FOR, TOLD_AT_MOST, TOLD_FOR, VISIBLE, Records
 from coordinator.store.instance_rows import view_of
 from coordinator.store.schema import instances
 
 #: Told of each write: the record before it (None: a new one), after it, who, and when.
 Watch = Callable[[Record | None, Record, str, float], None]
 
-_VISIBLE = frozenset(
-    {"state", "reason", "cloud_id", "addresses", "price", "outputs", "protected", "retryable"}
-)
 _RECORD_FIELDS = {one.name for one in fields(Record)}
 
 
@@ -212,7 +209,7 @@ class MemoryRecords(Records):
                 transition(record.state, change.to)
                 values |= {"state": change.to.value, "reason": change.reason, "actor": actor}
                 row.history.append((now, change.to.value, actor, change.reason))
-            if not _VISIBLE.isdisjoint(values):
+            if not VISIBLE.isdisjoint(values):
                 values["changed_in"] = versions.get(record.pool, 0) + 1
                 touched.add(record.pool)
             if change.to is not None:

@@ -33,7 +33,8 @@ class Broken(BaseException):
 class Watcher:
     """Collects what happens between two events, and judges it after the second one.
 
-    ``has_job``: whether a node's worker has a job in hand. ``untroubled``: whether everything works
+    ``has_job``: whether a node's worker has a job in hand. ``is_mute``: whether its agent hangs.
+    ``untroubled``: whether everything works
     that is needed to end a machine. ``seen``: completes what the controller decided with what
     was really so.
     """
@@ -42,6 +43,7 @@ class Watcher:
         self.specs: dict[str, PoolSpec] = {}
         self.teardown_at_once = False
         self.has_job: Callable[[str], bool] = lambda node_id: False
+        self.is_mute: Callable[[str], bool] = lambda node_id: False
         self.untroubled: Callable[[], bool] = lambda: True
         self.seen: Callable[[Decided], Decided] = lambda decided: decided
         self.decided_at = 0.0
@@ -108,6 +110,7 @@ class Watcher:
             at=now,
             deadline=None if before is None else before.drain_deadline,
             busy=self.has_job(after.node_id),
+            mute=self.is_mute(after.node_id),
         )
         if after.state is InstanceState.RUNNING and moved.before is InstanceState.BOOTING:
             self.running_since[after.node_id] = self._queue.now

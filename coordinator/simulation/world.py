@@ -137,6 +137,7 @@ class World(Surroundings):
             cloud.born = self._born
             cloud.asked_to_end = self._asked_to_end
         self.watcher.has_job = self._has_job
+        self.watcher.is_mute = lambda node_id: node_id in self.agents and self.agents[node_id].mute
         self.watcher.untroubled = lambda: self.troubles == 0 and self.coordinator.provisioner.up
         self.watcher.seen = self._as_it_was
         self.queue.after_each = self.watcher.judge

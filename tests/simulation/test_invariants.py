@@ -79,6 +79,7 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
             "machines": (), "budgets": {"blue": 3.0}, "specs": {"blue": SPEC}}),
     ("I3", {"moved": (moved(S.RUNNING, S.TERMINATING, busy=True),)}),
     ("I3", {"moved": (moved(S.DRAINING, S.TERMINATING, busy=True, deadline=101.0),)}),
+    ("I3", {"moved": (moved(S.BOOT_FAILED, S.TERMINATING, busy=True),)}),
     ("I4", {"machines": (machine(), machine(cloud_id="m-2"))}),
     ("I5", {"moved": (moved(S.TERMINATED, S.RUNNING),)}),
     ("I5", {"moved": (moved(S.TERMINATING, S.RUNNING),)}),

@@ -73,6 +73,17 @@ def test_what_happens_in_the_world_makes_older_views_conflict(world: Any) -> Non
     assert world.part.apply(batch).outcome == "conflict"
 
 
+def test_who_enrolled_meanwhile_is_not_ended_by_who_has_not_seen_it(world: Any) -> None:
+    """Found by simulated history 2074: once enrolled it may have a job in hand."""
+    world.apply(world.launch("l1"))
+    world.pass_time(20)
+    assert world.states() == {"l1-0": "BOOTING"}
+    batch = world.batch(world.terminate("l1-0"))
+    world.part.node_enrolled("l1-0", ["10.0.0.1"])
+    assert world.part.apply(batch).outcome == "conflict"
+    assert world.states() == {"l1-0": "BOOTING"}
+
+
 def test_a_refused_batch_may_be_sent_again_with_a_fresh_view(world: Any) -> None:
     batch = world.batch(world.launch("late"))
     world.apply(world.launch("first"))

@@ -232,7 +232,7 @@ class InstanceView:
 
     ``start_step`` is where its agent last said it is in its start, received at
     ``start_step_at``; ``boot_cause`` the class of a failed boot (``boot_failure.Cause``).
-    ``blueprint`` is that of its launch command.
+    ``blueprint`` is that of its launch command; ``by_person``: a person lets it drain.
     """
 
     node_id: str
@@ -260,6 +260,7 @@ class InstanceView:
     start_step_at: float | None = None
     boot_cause: str = ""
     blueprint: str = ""
+    by_person: bool = False
 
     @property
     def adopted(self) -> bool:

@@ -16,8 +16,9 @@ from agent.messages import agent_service
 from agent.program_messages import ProgramStart
 from agent.rpc_client import CallFailed, RemoteError, UnknownService
 from agent.wire import to_wire
-from coordinator.errors import ConfigProblem, EpuError, NotFound, Problem, did_you_mean
+from coordinator.errors import ConfigProblem, EpuError, NotFound, Problem
 from mgmt.answers import Call, ask
+from mgmt.node_details import unknown_node
 
 #: Seconds for each of the three steps of a start, within the eight of a caller.
 STEP_TIMEOUT = 2.5
@@ -97,9 +98,7 @@ def _nobody(call: Call, node_id: str) -> EpuError:
     try:
         found = ask(call, "provisioner", "node", node_id, timeout=STEP_TIMEOUT)
     except NotFound:
-        living = ask(call, "provisioner", "live_nodes", timeout=STEP_TIMEOUT)
-        hint = did_you_mean(node_id, [str(one["node_id"]) for one in living][:200])
-        return NotFound(f"no node '{node_id}'" + (f"; {hint}" if hint else ""))
+        return unknown_node(call, node_id, STEP_TIMEOUT)
     except (CallFailed, EpuError):
         return AgentSilent(f"no agent of node '{node_id}' is connected")
     why = f"no agent of node '{node_id}' is connected; it is {found['state']}"

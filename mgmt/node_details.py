@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from coordinator.errors import NotFound, did_you_mean
-from mgmt.answers import Call, ask, gather
+from mgmt.answers import SINGLE_TIMEOUT, Call, ask, gather
 
 #: Of such a node the reason is its state's.
 _CALM = (None, "OK", "UNKNOWN")
@@ -17,9 +17,7 @@ def node(call: Call, node_id: str) -> dict[str, Any]:
     try:
         found: dict[str, Any] = ask(call, "provisioner", "node", node_id)
     except NotFound:
-        living = ask(call, "provisioner", "live_nodes")
-        hint = did_you_mean(node_id, [str(one["node_id"]) for one in living][:200])
-        raise NotFound(f"no node '{node_id}'" + (f"; {hint}" if hint else "")) from None
+        raise unknown_node(call, node_id) from None
     seen = gather(call, [("controller", "pool", (found["pool"],))])
     pool: dict[str, Any] = seen.answers.get("controller.pool") or {}
     instances = pool.get("instances") or ()
@@ -38,6 +36,24 @@ def node(call: Call, node_id: str) -> dict[str, Any]:
         "kept_until": judged.get("kept_until"),
         "missing": seen.missing,
     }
+
+
+def order_node(
+    call: Call, node_id: str, order: str, who: str, reason: str, drain_timeout: float | None
+) -> dict[str, Any]:
+    """Have the provisioner carry out a person's order; see its ``order_node``."""
+    words = (node_id, order, who, reason, drain_timeout)
+    try:
+        return dict(ask(call, "provisioner", "order_node", *words))
+    except NotFound:
+        raise unknown_node(call, node_id) from None
+
+
+def unknown_node(call: Call, node_id: str, timeout: float = SINGLE_TIMEOUT) -> NotFound:
+    """That there is no such node, with the nearest id that there is."""
+    living = ask(call, "provisioner", "live_nodes", timeout=timeout)
+    hint = did_you_mean(node_id, [str(one["node_id"]) for one in living][:200])
+    return NotFound(f"no node '{node_id}'" + (f"; {hint}" if hint else ""))
 
 
 def _signs(call: Call, node_id: str) -> Mapping[str, Any]:

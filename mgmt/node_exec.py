@@ -44,7 +44,7 @@ class Execution:
         """
         self._began = True
         # Nothing is known to have begun: the first question fails as any command's does.
-        self._take("start_exec", self._words, self._timeout, _actor(), patience=0.0)
+        self._take("start_exec", self._words, self._timeout, person(), patience=0.0)
         pause = _FIRST_LOOK
         while True:
             status = self._take("follow_exec", self.received, patience=SILENT_FOR)
@@ -100,7 +100,7 @@ class Execution:
                 return self.status
 
 
-def _actor() -> str:
+def person() -> str:
     """Who is at this keyboard, for the history."""
     with suppress(OSError, KeyError):
         return f"{getpass.getuser()}@{socket.gethostname()}"

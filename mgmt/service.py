@@ -72,6 +72,17 @@ class Management:
         return node_details.node(self.calls.call, node_id)
 
     @bus.rpc
+    def order_node(
+        self,
+        node_id: str,
+        order: str,
+        who: str,
+        reason: str = "",
+        drain_timeout: float | None = None,
+    ) -> Any:
+        return node_details.order_node(self.calls.call, node_id, order, who, reason, drain_timeout)
+
+    @bus.rpc
     def node_logs(self, node_id: str, program: str = "", lines: int = 100) -> Any:
         return node_access.node_logs(self.calls.call, node_id, program, lines)
 

@@ -109,6 +109,7 @@ def plan_actions(
         for one in census.draining
         if one.node_id not in memory.condemned
         and one.node_id not in leaving
+        and not one.by_person
         and (one.unique_id is None or one.unique_id in places.ids)
     ]
     hole = hole_in(places, candidates)

@@ -22,6 +22,7 @@ from agent.rpc_client import CallFailed
 from agent.wire import MalformedMessage, from_wire
 from coordinator.clouds.base import CloudDriver
 from coordinator.config import CoordinatorConfig
+from coordinator.errors import NotFound
 from coordinator.events import EventLog
 from coordinator.provisioner.accounts_watch import AccountsWatch
 from coordinator.provisioner.adopted import AdoptedMachines
@@ -37,11 +38,14 @@ from coordinator.provisioner.lifecycle import (
     BOOTING,
     DRAINING,
     RUNNING,
+    Record,
     note,
 )
+from coordinator.provisioner.orders import check_order, ordered
 from coordinator.provisioner.records import Records
 from coordinator.provisioner.teardown import begin_teardown, end_teardown, progress_of
 from coordinator.provisioner.witness import Witness
+from coordinator.store.instance_rows import PERSON
 from coordinator.store.session import Store
 
 log = logging.getLogger(__name__)
@@ -214,6 +218,51 @@ class Provisioner:
             reason=without_secrets(shlex.join(words))[:PROBLEM_TAIL],
             exec_id=exec_id,
         )
+
+    def order_node(
+        self,
+        node_id: str,
+        order: str,
+        who: str,
+        reason: str = "",
+        drain_timeout: float | None = None,
+    ) -> dict[str, Any]:
+        """Carry out what the person ``who`` orders of a node; see ``orders``.
+
+        Whether anything was left to do, and the node's state. Raises NotFound, ConfigProblem,
+        InvalidTransition.
+        """
+        check_order(order, drain_timeout)
+        record = self._known_node(node_id)
+        why = f"{order} by {who}" + (f": {reason}" if reason else "")
+        change = ordered(
+            record,
+            order,
+            self._clock(),
+            why[:PROBLEM_TAIL],
+            enabled=self._records.switches().enabled,
+            drain_timeout=drain_timeout,
+        )
+        self._tools.commit([change], f"{PERSON} {who}"[:64])
+        if change is not None and change.to is None:
+            about = {"actor": who[:200], "pool": record.pool, "node": node_id}
+            self.events_log.append(f"node_{order}ed", reason=reason[:PROBLEM_TAIL], **about)
+        self._drains.wake()
+        self._wake(record.cloud)
+        now = self._known_node(node_id)
+        return {
+            "node_id": node_id,
+            "order": order,
+            "changed": change is not None,
+            "state": now.state.value,
+            "protected": now.protected,
+        }
+
+    def _known_node(self, node_id: str) -> Record:
+        found = self._records.named([node_id]).get(node_id)
+        if found is None:
+            raise NotFound(f"no node '{node_id}'")
+        return found
 
     def enable(self) -> None:
         """Allow launches again."""

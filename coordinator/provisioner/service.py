@@ -124,6 +124,19 @@ class ProvisionerService:
         self.part.audit_exec(node_id, exec_id, words, actor)
 
     @bus.rpc
+    def order_node(
+        self,
+        node_id: str,
+        order: str,
+        who: str,
+        reason: str = "",
+        drain_timeout: float | None = None,
+    ) -> Any:
+        answer = self.part.order_node(node_id, order, who, reason, drain_timeout)
+        self._serve_due()
+        return answer
+
+    @bus.rpc
     def enable(self) -> None:
         self.part.enable()
 

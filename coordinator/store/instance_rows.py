@@ -123,6 +123,10 @@ def update_instances(
     flush()
 
 
+#: What the actor of a change begins with when a person ordered it.
+PERSON = "person"
+
+
 def view_of(row: Mapping[str, Any]) -> InstanceView:
     """A row of ``instances`` as it is told to others."""
     state = InstanceState(row["state"])
@@ -134,6 +138,7 @@ def view_of(row: Mapping[str, Any]) -> InstanceView:
         state=state,
         addresses=tuple(row["addresses"]),
         listed=row["cloud_id"] is not None and state not in FINAL_STATES,
+        by_person=state is InstanceState.DRAINING and row["actor"].startswith(f"{PERSON} "),
     )
 
 

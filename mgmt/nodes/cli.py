@@ -6,6 +6,7 @@ import click
 
 from mgmt.invocation.cli import Commands, Invocation, pass_invocation, system_options
 from mgmt.node_access_commands.cli import commands as access
+from mgmt.node_orders.cli import commands as orders
 from mgmt.output import Table, age_text, text_of, yes_no
 
 
@@ -48,7 +49,7 @@ def nodes(invocation: Invocation, pool: str | None, every: bool) -> None:
 
 @click.group(cls=Commands, name="node")
 def node_group() -> None:
-    """Show one node, read its logs, run a command there."""
+    """One node: what it does, its logs, a command there; drain, protect or end it."""
 
 
 @node_group.command()
@@ -71,6 +72,6 @@ def show(invocation: Invocation, node_id: str) -> None:
     invocation.output.result("node", document, [*node_lines(document), "", history])
 
 
-for command in access:
+for command in (*access, *orders):
     node_group.add_command(command)
 commands = (nodes, node_group)

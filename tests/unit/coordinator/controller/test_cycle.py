@@ -543,3 +543,11 @@ def test_commands_carry_what_the_provisioner_needs(world):
     assert launch.launch_id.startswith("workers-")
     ids = [batch.batch_id, launch.launch_id, *(c.command_id for c in batch.commands)]
     assert not any("." in one for one in ids)
+
+
+def test_who_a_person_lets_drain_is_replaced_and_not_taken_back(world):
+    made = world({"preserve_n": 2})
+    made.add(S.RUNNING, 1)
+    made.add(S.DRAINING, 1, by_person=True)
+    batch = made.cycle().batch
+    assert not batch.cancels and [launch.count for launch in batch.launches] == [1]

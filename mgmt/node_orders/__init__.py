@@ -1,0 +1,1 @@
+"""Orders that a person gives about one node."""

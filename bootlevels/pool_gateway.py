@@ -48,8 +48,13 @@ def pool_look(status: Mapping[str, Any], verify: PoolCheck) -> Look:
     detail = f"{running} of {'?' if wanted is None else wanted} running"
     if pending := status.get("pending"):
         detail += f", {pending} on the way"
+    # Who shrinks has all that it wants, and more.
+    more = wanted is not None and (
+        running > wanted or (running == wanted and bool(status.get("draining")))
+    )
+    shrinking = state == "PENDING" and more and not status.get("unhealthy")
     if (verify is PoolCheck.LAUNCH_ONE and running) or (
-        verify is PoolCheck.STABLE and state == "STABLE"
+        verify is PoolCheck.STABLE and (state == "STABLE" or shrinking)
     ):
         return Look(ok=True, detail=detail)
     if state in ("FAILED", "HELD"):

@@ -117,6 +117,7 @@ def by_broker(queue: str, done_file: Path) -> dict[str, Any]:
     return {**found, "busy": {"queue": queue}, "drain_timeout": 60}
 
 
+@pytest.mark.timeout(300)
 def test_jobs_that_come_in_waves_are_done_once_each_and_scale_in_gives_none_back(
     system: Any, tmp_path: Path
 ) -> None:

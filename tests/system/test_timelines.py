@@ -68,7 +68,8 @@ def test_a_killed_worker_and_a_killed_controller_cost_no_job_and_one_machine(
     rows = picture.read_text().splitlines()
     assert sum(row.startswith("jobs,done,") for row in rows) >= 16 - 1
     jobs = [row.split(",") for row in rows if row.startswith("jobs,sent,")]
-    assert [float(row[3]) for row in jobs] == [0, 12, 16]
+    # Where a line goes on to the picture's end its last figure is there twice.
+    assert sorted({float(row[3]) for row in jobs}) == [0, 12, 16]
 
     # What can't hold is said to be wrong.
     wrong = tmp_path / "wrong.yaml"

@@ -27,7 +27,7 @@ def test_a_step_of_the_system_clock_is_not_seen(step: float) -> None:
 
 
 def keeper(config: CoordinatorConfig, _: BrokerAccess, call: Callable[..., Any]) -> Any:
-    return build_keeper(config, call, lambda work: work())
+    return build_keeper(config, call, lambda work: work(), lambda work: work())
 
 
 def provisioner(config: CoordinatorConfig, access: BrokerAccess, call: Callable[..., Any]) -> Any:

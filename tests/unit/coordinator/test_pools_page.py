@@ -16,7 +16,8 @@ PAGE = (Path(__file__).parents[3] / "docs" / "pools.md").read_text()
 
 
 def test_the_example_is_a_pool():
-    example = re.search(r"(?:^    .*\n)+", PAGE, re.MULTILINE)[0]
+    examples = re.findall(r"(?:^    .*\n)+", PAGE, re.MULTILINE)
+    [example] = [one for one in examples if "budget:" in one]
     spec = parse_pool("example", yaml.safe_load(example))
     assert spec.rules.budget == 4.0
     assert spec.rules.schedule[0].timezone == "Europe/Berlin"

@@ -99,8 +99,9 @@ class Coordinator:
         self.provisioner: Process[Provisioner] = Process("provisioner", queue, self._provisioner)
         self.sensors: Process[Aggregator] = Process("sensors", queue, self._aggregator)
         self.loopback = Loopback(config.loopback_interval, config.blindness_grace)
-        #: Node → when the sensors service last got a beat of it.
+        #: Node → when the sensors service last got a beat of it, and the one before that.
         self.heard_at: dict[str, float] = {}
+        self.heard_before: dict[str, float] = {}
         for cloud in clouds.values():
             cloud.process = self.provisioner
 
@@ -140,7 +141,7 @@ class Coordinator:
 
     def _aggregator(self) -> Aggregator:
         self.loopback = Loopback(self.config.loopback_interval, self.config.blindness_grace)
-        self.heard_at = {}
+        self.heard_at, self.heard_before = {}, {}
         return Aggregator(
             ACCESS,
             self,
@@ -225,10 +226,14 @@ class Coordinator:
 
         return self._wire.send("loopback", deliver)
 
+    def _heard(self, node_id: str) -> None:
+        self.heard_before[node_id] = self.heard_at.get(node_id, 0.0)
+        self.heard_at[node_id] = self._queue.now
+
     def deliver_beat(self, beat: Heartbeat) -> None:
         """A node's beat arrives at the sensors service, if that is there."""
         if self.sensors.up:
-            self.heard_at[beat.node_id] = self._queue.now
+            self._heard(beat.node_id)
             key = beat_key(beat.pool, beat.node_id)
             self.sensors.part.take_heartbeat(to_wire(beat), key, f"node-{beat.node_id}")
 
@@ -292,7 +297,7 @@ class Coordinator:
 
         def report(data: Any) -> None:
             beat = from_wire(Heartbeat, data)
-            self.heard_at[beat.node_id] = self._queue.now
+            self._heard(beat.node_id)
             part.take_report(beat)
 
         return words(

@@ -93,8 +93,9 @@ def measure_ready(place: Path, times: int) -> list[dict[str, float]]:
                 return [one_ready(client, state, f"boot-{number}") for number in range(times)]
             finally:
                 client.call("provisioner", "terminate_all", True)
-                done = lambda: client.call("provisioner", "progress")["done"]  # noqa: E731
-                eventually(done, timeout=120, pause=0.5)
+                eventually(
+                    lambda: client.call("provisioner", "progress")["done"], timeout=120, pause=0.5
+                )
     finally:
         serve.stop(state)
         stop_broker(place / "broker")

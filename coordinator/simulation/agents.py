@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from agent.busy import SILENT, BusyState
 from agent.drain import Duty, next_step
@@ -328,14 +328,14 @@ class SimulatedAgent:
         )
 
 
-class Surroundings:
+class Surroundings(Protocol):
     """What an agent can do in its world. The world says how."""
 
     queue: EventQueue
 
     def broker_away(self) -> bool:
         """Whether nobody can reach the broker."""
-        raise NotImplementedError
+        ...
 
     def ask(
         self,
@@ -345,20 +345,20 @@ class Surroundings:
         then: Callable[[Any], None],
     ) -> None:
         """Ask the provisioner by way of the registrar; ``then`` gets the answer, if one comes."""
-        raise NotImplementedError
+        ...
 
     def role_of(self, known: dict[str, Any]) -> NodeRole:
         """The role in an answer of ``node_for_enrolment``."""
-        raise NotImplementedError
+        ...
 
     def publish(self, beat: Heartbeat) -> None:
         """Send a beat to whoever listens."""
-        raise NotImplementedError
+        ...
 
     def jobs_of(self, pool: str) -> JobQueue | None:
         """The queue that feeds the workers of a pool."""
-        raise NotImplementedError
+        ...
 
     def connection_lost(self, agent: SimulatedAgent) -> None:
         """The broker notices that a machine's connections are gone."""
-        raise NotImplementedError
+        ...

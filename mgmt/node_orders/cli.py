@@ -23,7 +23,8 @@ _REASON = click.option("--reason", default="", help="Kept in the node's history.
 def drain(invocation: Invocation, node_id: str, timeout: float | None, reason: str) -> None:
     """Let a node finish its work, then end it. Its pool launches another in its place.
 
-    The pool does not take it back, however much work there is; 'epu node undrain' does.
+    The pool does not take it back, however much work there is; 'epu node undrain' does. (One
+    that its pool lets drain already stays the pool's to take back.)
 
     \b
     Examples:

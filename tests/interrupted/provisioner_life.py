@@ -276,16 +276,26 @@ def problems_of(
 ) -> Iterator[tuple[int, str]]:
     """The points at which the process must not have died, each with what went wrong."""
 
-    def life(name: str, die_at: int | None) -> Life:
-        path = directory / f"{name}.db"
+    def new_life(die_at: int | None) -> Life:
+        path = directory / f"{'whole' if die_at is None else die_at}.db"
         shutil.copy(empty_store, path)
         return Life(path, die_at, **settings)
 
-    whole = life("whole", None)
+    return problems_at_points(scenario, new_life)
+
+
+def problems_at_points(
+    scenario: Callable[[Life], int], new_life: Callable[[int | None], Life], step: int = 1
+) -> Iterator[tuple[int, str]]:
+    """Live ``scenario`` once whole, then once for each ``step``-th of its points, dying there.
+
+    ``new_life(die_at)`` starts in an empty world.
+    """
+    whole = new_life(None)
     scenario(whole)
     assert whole.points.seen - whole.first_point > 10, "the trace found no points"
-    for point in range(whole.first_point, whole.points.seen):
-        interrupted = life(str(point), point)
+    for point in range(whole.first_point, whole.points.seen, step):
+        interrupted = new_life(point)
         problem = ""
         try:
             wanted = scenario(interrupted)

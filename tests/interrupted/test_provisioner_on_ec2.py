@@ -26,6 +26,7 @@ from tests.interrupted.provisioner_life import (
     Points,
     boot,
     booted,
+    problems_at_points,
     replace,
     teardown,
 )
@@ -171,24 +172,13 @@ def problems_of(
     step: int = 1,
 ) -> Iterator[tuple[int, str]]:
     """The points, each ``step``-th, at which the process must not have died, and why."""
-    whole = new_life(None, window)
-    prepare()
-    scenario(whole)
-    assert whole.points.seen - whole.first_point > 10, "the trace found no points"
-    for point in range(whole.first_point, whole.points.seen, step):
-        life = new_life(point, window)
+
+    def prepared(die_at: int | None) -> Life:
+        life = new_life(die_at, window)
         prepare()
-        problem = ""
-        try:
-            wanted = scenario(life)
-            made = len(life.cloud.history)
-            if made != wanted:
-                problem = f"{made} machines were made for {wanted} intents"
-        except AssertionError as found:
-            problem = f"did not converge: {found}"
-        assert life.points.died or problem, f"point {point} was never reached"
-        if problem:
-            yield point, problem
+        return life
+
+    return problems_at_points(scenario, prepared, step)
 
 
 SCENARIOS = {"boot": boot, "replace": replace, "teardown": teardown}

@@ -95,6 +95,15 @@ class World:
             self.clock.now = min(self.clock.now + step, end)
             self.tick()
 
+    def turn(self, seconds: float, step: float = 5.0) -> None:
+        """Let time pass with the tick that asks the registrar."""
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            self.part.accounts_step()
+            self.pass_time(min(step, end - self.clock.now))
+        self.part.accounts_step()
+        self.tick()
+
     def tick(self) -> None:
         for cloud in self.part.due():
             self.part.reconcile(cloud)

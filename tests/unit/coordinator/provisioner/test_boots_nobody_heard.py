@@ -9,22 +9,13 @@ import pytest
 from agent.messages import InstanceState, ReadyReport
 
 
-def turn(world: Any, seconds: float, step: float = 5.0) -> None:
-    end = world.clock.now + seconds
-    while world.clock.now < end:
-        world.part.accounts_step()
-        world.pass_time(min(step, end - world.clock.now))
-    world.part.accounts_step()
-    world.tick()
-
-
 @pytest.fixture
 def world(exact_world: Any) -> Any:
     exact_world.registrar = {"accounts_available": True}
     assert exact_world.apply(exact_world.launch(boot_timeout=60.0)) == "applied"
-    turn(exact_world, 5)
+    exact_world.turn(5)
     exact_world.part.node_enrolled("l1-0", [])
-    turn(exact_world, 5)
+    exact_world.turn(5)
     return exact_world
 
 
@@ -32,26 +23,26 @@ def test_who_is_ready_while_the_registrar_is_away_has_not_failed_when_it_is_back
     world: Any,
 ) -> None:
     world.registrar = None
-    turn(world, 300)
+    world.turn(300)
     assert world.state("l1-0") is InstanceState.BOOTING
     world.registrar = {"accounts_available": True}
-    turn(world, 20)
+    world.turn(20)
     assert world.part.node_ready(ReadyReport(node_id="l1-0", ok=True))["accepted"]
     assert world.state("l1-0") is InstanceState.RUNNING
 
 
 def test_who_is_not_ready_has_failed_soon_after(world: Any) -> None:
     world.registrar = None
-    turn(world, 300)
+    world.turn(300)
     world.registrar = {"accounts_available": True}
-    turn(world, 45)
+    world.turn(45)
     assert world.state("l1-0") is InstanceState.BOOT_FAILED
 
 
 def test_a_provisioner_that_was_away_hears_nodes_before_it_gives_them_up(world: Any) -> None:
     world.clock.now += 300
     world.part = world.new_provisioner()
-    turn(world, 10)
+    world.turn(10)
     assert world.part.node_ready(ReadyReport(node_id="l1-0", ok=True))["accepted"]
 
 
@@ -61,20 +52,20 @@ def test_who_enrols_just_before_accounts_are_known_to_be_back_has_its_time(
     world = exact_world
     world.registrar = {"accounts_available": True}
     assert world.apply(world.launch(boot_timeout=60.0)) == "applied"
-    turn(world, 5)
+    world.turn(5)
     world.registrar = {"accounts_available": False}
-    turn(world, 200)
+    world.turn(200)
     world.part.node_enrolled("l1-0", [])
     world.tick()
     assert world.state("l1-0") is InstanceState.BOOTING
     world.registrar = {"accounts_available": True}
-    turn(world, 20)
+    world.turn(20)
     assert world.part.node_ready(ReadyReport(node_id="l1-0", ok=True))["accepted"]
 
 
 def test_a_teardown_lets_who_has_enrolled_become_ready_and_then_drains_it(world: Any) -> None:
     world.part.terminate_all()
-    turn(world, 5)
+    world.turn(5)
     assert world.state("l1-0") is InstanceState.BOOTING, "its worker may have a job in hand"
     world.part.node_ready(ReadyReport(node_id="l1-0", ok=True))
     world.tick()

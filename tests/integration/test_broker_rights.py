@@ -393,7 +393,8 @@ def test_a_node_that_was_called_hears_nothing_that_others_answer_to_its_caller(
     served = {}
     for name, login in (("agent-a-0", node_a), ("registrar", coordinator)):
         channel = login.channel()
-        channel.queue_declare(f"rpc-{name}", auto_delete=True)
+        # The registrar's must not outlive this test: it would keep what later tests call it.
+        channel.queue_declare(f"rpc-{name}", exclusive=login is coordinator, auto_delete=True)
         channel.queue_bind(f"rpc-{name}", "nameko-rpc", f"{name}.*")
         served[name] = channel
 

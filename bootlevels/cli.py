@@ -5,7 +5,6 @@ Nothing heavy is imported before a command runs: ``epu --help`` must stay quick.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,32 +20,36 @@ from bootlevels.exits import (
     said,
 )
 from bootlevels.invocation.cli import (
-    JSON,
-    QUIET,
+    PLAN,
     RUN,
+    detail,
+    echo_document,
+    output_options,
     plan_choices,
     plan_path,
     progress,
+    say_attributes,
     say_idle,
     say_summaries,
     table,
     warn,
     when,
 )
+from bootlevels.json_document import json_text
 
 if TYPE_CHECKING:
     from bootlevels.plan_choices import PlanChoices
 
 
 @click.command()
-@click.argument("plan")
-@click.option("-n", "--name", "run_name", default="", envvar="EPU_RUN", help="The run's name.")
+@PLAN
+@click.option("-n", "--name", "run_name", default="", envvar="EPU_RUN", metavar="RUN",
+              help="The run's name.")  # fmt: skip
 @plan_choices
 @click.option("--early", is_flag=True, help="Ask for machines of later levels at once.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
               help="Write the run's services and attributes as JSON into FILE (0600).")  # fmt: skip
-@JSON
-@QUIET
+@output_options
 def boot(
     plan: str,
     run_name: str,
@@ -84,9 +87,10 @@ def boot(
         outcome = run.boot(progress(quiet), early=early)
         described = {**described_run(run), **described_outcome(outcome)}
         if output is not None:
-            write_private(output, json.dumps(described, indent=2) + "\n")
+            write_private(output, json_text("run", described) + "\n")
+    say_attributes(described)
     if as_json:
-        click.echo(json.dumps(described, indent=2))
+        echo_document("run", described)
     if outcome.idle:
         say_idle(run.name, outcome.idle)
     if not outcome.ok:
@@ -103,8 +107,7 @@ def boot(
 
 @click.command()
 @RUN
-@JSON
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing: the exit code tells.")
+@output_options
 def status(run: str, as_json: bool, quiet: bool) -> None:
     """Ask every service of RUN whether it is well; changes nothing.
 
@@ -128,8 +131,9 @@ def status(run: str, as_json: bool, quiet: bool) -> None:
         for service in described["services"]:
             answer = answers[service["name"]]
             service.update(ok=answer.ok, detail=answer.detail)
-        click.echo(json.dumps({**described, "ok": found.ok}, indent=2))
+        echo_document("run-status", {**described, "ok": found.ok})
     elif not quiet:
+        say_attributes(described)
         took = {each["name"]: each["times"]["seconds"] for each in described["services"]}
         rows = [
             (
@@ -154,8 +158,8 @@ def status(run: str, as_json: bool, quiet: bool) -> None:
 
 
 @click.command("list")
-@JSON
-def list_runs(as_json: bool) -> None:
+@output_options
+def list_runs(as_json: bool, quiet: bool) -> None:
     """List the runs of this EPU_HOME.
 
     \b
@@ -190,14 +194,16 @@ def list_runs(as_json: bool) -> None:
                 }
             )
     if as_json:
-        click.echo(json.dumps(listed, indent=2))
+        echo_document("runs", {"runs": listed, "unreadable": unreadable})
     elif listed:
         rows = [
             (each["run"], each["plan"], each["profile"], each["state"], when(each["created_at"]))
             for each in listed
         ]
         table("", ("run", "plan", "profile", "state", "created"), rows)
-    else:
+        for each in listed:
+            detail(f"{each['run']}: {each['directory']}")
+    elif not quiet:
         click.echo("no runs; 'epu boot sleeper' makes one")
     if unreadable:
         end(EXIT_PROBLEM, "; ".join(unreadable))
@@ -206,8 +212,7 @@ def list_runs(as_json: bool) -> None:
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option("--leave-workers", is_flag=True, help="Do not ask whether pools have workers.")
-@JSON
-@QUIET
+@output_options
 def terminate(runs: tuple[str, ...], leave_workers: bool, as_json: bool, quiet: bool) -> None:
     """End the services of each RUN, highest level first.
 
@@ -232,7 +237,7 @@ def terminate(runs: tuple[str, ...], leave_workers: bool, as_json: bool, quiet: 
             if code == EXIT_INTERRUPTED:
                 break
     if as_json:
-        click.echo(json.dumps(results, indent=2))
+        echo_document("terminations", {"runs": results})
     sys.exit(max(codes))
 
 

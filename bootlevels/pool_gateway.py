@@ -23,7 +23,7 @@ LATER_PATIENCE = 60.0
 _BY_HAND = frozenset({"override", "hold"})
 #: A pool that is to lose its last worker: a schedule's bounds would win over its own. A hold
 #: stays, that is a person's word.
-_NOBODY: Mapping[str, Any] = {
+NOBODY: Mapping[str, Any] = {
     "min": 0,
     "max": 0,
     "retain_failed": 0,
@@ -118,7 +118,7 @@ class PoolGateway:
         """
         if name not in self._pool_names():
             return 0.0
-        section = self._call("controller", "reconfigure", name, dict(_NOBODY))["section"]
+        section = self._call("controller", "reconfigure", name, dict(NOBODY))["section"]
         return parse_pool(name, section).role.drain_timeout
 
     def remove_pool(self, name: str) -> None:

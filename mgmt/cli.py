@@ -33,7 +33,7 @@ COMMANDS: dict[str, Lazy] = {
     "clean": Lazy(_RUNNING, "Remove what a run left behind."),
     "validate": Lazy(_PLANNING, "Check a launch plan without starting anything."),
     "plan": Lazy(_PLANNING, "Show what booting a plan would launch."),
-    "schema": Lazy(_PLANNING, "The JSON Schema of launch plans."),
+    "schema": Lazy("mgmt.schemas.cli", "JSON Schemas of launch plans and of results."),
     "samples": Lazy("bootlevels.samples.cli", "The launch plans that come with EPU."),
     "pools": Lazy(_POOLS, "List pools."),
     "pool": Lazy(_POOLS, "Show or change one pool."),

@@ -31,9 +31,27 @@ def node_names(run: str | None, accounts: str | None) -> list[str]:
     return [str(node["node_id"]) for node in _ask(run, accounts, "nodes")["nodes"]]
 
 
+def sample_names() -> list[str]:
+    """The launch plans that come with EPU."""
+    from bootlevels.run_home import sample_plans
+
+    return list(sample_plans())
+
+
+def command_words() -> list[str]:
+    """The commands, as their first words are."""
+    from mgmt.cli import COMMANDS
+
+    return list(COMMANDS)
+
+
 def names_of(kind: str, run: str | None, accounts: str | None) -> list[str]:
-    """What there is of a ``kind``: RUN, POOL or NODE. Never raises, never takes long."""
+    """What there is of a ``kind`` (RUN, POOL, NODE, …). Never raises, never takes long."""
     match kind:
+        case "PLAN" | "SAMPLE":
+            return within(WITHIN, sample_names)
+        case "COMMAND":
+            return within(WITHIN, command_words)
         case "RUN":
             return within(WITHIN, run_names)
         case "POOL":

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-JSON_VERSION = 1
+from bootlevels.json_document import json_text
 
 #: Only on a terminal: what is well is green, what is on its way yellow, what is not red.
 STYLES = {
@@ -88,12 +88,6 @@ def say_error(lines: Iterable[str]) -> None:
     """The last words of a command that failed, on stderr."""
     for line in lines:
         click.echo(click.style("epu: ", fg="red") + line, err=True)
-
-
-def json_text(schema: str, document: dict[str, Any]) -> str:
-    """A JSON document of the named schema, keys sorted, indented."""
-    whole = {"schema": f"epu.{schema}", "version": JSON_VERSION, **document}
-    return json.dumps(whole, sort_keys=True, indent=2, ensure_ascii=False)
 
 
 def plain_lines(table: Table) -> list[str]:

@@ -111,7 +111,12 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "rich": ("*/cli.py", "mgmt/output.py"),
     "fabric": ("bootlevels/transports/ssh.py",),
     "paramiko": ("bootlevels/transports/ssh.py",),
-    "pydantic": ("coordinator/settings.py", "bootlevels/plan_yaml.py", "bootlevels/plan_text.py"),
+    "pydantic": (
+        "coordinator/settings.py",
+        "bootlevels/plan_yaml.py",
+        "bootlevels/plan_text.py",
+        "mgmt/documents/parts.py",
+    ),
     "cronsim": ("coordinator/schedule.py",),
     "msgspec": ("agent/wire.py",),
     "prometheus_client": ("agent/prometheus_page.py",),

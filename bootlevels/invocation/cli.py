@@ -1,4 +1,4 @@
-"""What every command of the boot tool shares: its options, progress, tables.
+"""What every command of the boot tool shares: its options, results, progress, tables.
 
 Nothing heavy is imported before a command runs: ``epu --help`` must stay quick.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +15,58 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bootlevels.exits import EXIT_USAGE, end
+from bootlevels.json_document import json_text
 
 if TYPE_CHECKING:
     from bootlevels.moments import Moment
     from coordinator.errors import Problem
 
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-QUIET = click.option("-q", "--quiet", is_flag=True, help="Print problems only.")
-RUN = click.argument("run", envvar="EPU_RUN")
+_VERBOSE = "bootlevels.verbose"
+
+
+def _keep_verbose(context: click.Context, _: click.Parameter, value: bool) -> None:
+    context.meta[_VERBOSE] = value
+
+
+_OUTPUT = (
+    click.option("--json", "as_json", is_flag=True, help="The result as JSON (see docs/json.md)."),
+    click.option("-q", "--quiet", is_flag=True, help="Say nothing on the way, only problems."),
+    click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        callback=_keep_verbose,
+        help="Say more on the way.",
+    ),
+)
+RUN = click.argument("run", envvar="EPU_RUN", metavar="RUN")
+PLAN = click.argument("plan", metavar="PLAN")
+
+
+def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--json``, ``-q``, ``-v``: the command gets ``as_json`` and ``quiet``; see ``detail``."""
+    for option in reversed(_OUTPUT):
+        command = option(command)
+    return command
+
+
+def is_verbose() -> bool:
+    """Whether the command that runs was asked to say more."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(_VERBOSE))
+
+
+def detail(text: str) -> None:
+    """Say it on stderr, with ``-v`` only."""
+    if is_verbose():
+        click.echo(text, err=True)
+
+
+def echo_document(schema: str, document: Mapping[str, Any]) -> None:
+    """The result of a command with ``--json``, of the schema ``epu.<schema>``."""
+    click.echo(json_text(schema, document))
+
 
 _CHOICES = (
     click.option(
@@ -125,21 +169,39 @@ def say_summaries(described: dict[str, Any]) -> None:
             click.echo("".join(c if c.isprintable() else "?" for c in line))
 
 
+def say_attributes(described: Mapping[str, Any]) -> None:
+    """With ``-v``: what each service of a described run told, and where its record is."""
+    for service in described["services"]:
+        for name, value in sorted(service["attributes"].items()):
+            detail(f"{service['name']}.{name} = {value}")
+    detail(f"record and logs: {described['directory']}")
+
+
 def progress(quiet: bool) -> Callable[[Moment], None]:
-    """A watcher that writes one line for each moment to stderr."""
+    """A watcher that writes one line for each moment to stderr.
+
+    With ``-v`` it says also how long a service has been under way.
+    """
     began = time.monotonic()
+    verbose = is_verbose()
+    since: dict[str, float] = {}
 
     def watch(moment: Moment) -> None:
         if quiet and moment.phase != "error":
             return
-        at = f"[{time.monotonic() - began:6.1f} s]"
+        now = time.monotonic()
+        at = f"[{now - began:6.1f} s]"
         if moment.scope == "level":
             done = "done" if moment.phase == "complete" else moment.action
             about = f": {moment.text}" if moment.text else ""
             click.echo(f"{at} level {moment.level}: {done}{about}", err=True)
             return
         failed = f"{moment.action} failed: " if moment.phase == "error" else ""
-        click.echo(f"{at}   {moment.service}: {failed}{moment.text}", err=True)
+        if moment.phase == "starting":
+            since[moment.service] = now
+        took = now - since.setdefault(moment.service, now)
+        after = f" (after {took:.1f} s)" if verbose and took else ""
+        click.echo(f"{at}   {moment.service}: {failed}{moment.text}{after}", err=True)
         for line in moment.tail:
             click.echo(f"{'':13}| {line}", err=True)
 

@@ -1,8 +1,7 @@
-"""Commands for plans: validate, plan (dry run), schema. Nothing here starts anything."""
+"""Commands for plans: validate, plan (dry run). Nothing here starts anything."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -10,22 +9,31 @@ from typing import TYPE_CHECKING
 import click
 
 from bootlevels.exits import EXIT_PROBLEM, end, problem_lines, said
-from bootlevels.invocation.cli import JSON, plan_choices, plan_path, warn
+from bootlevels.invocation.cli import (
+    PLAN,
+    detail,
+    echo_document,
+    output_options,
+    plan_choices,
+    plan_path,
+    warn,
+)
 
 if TYPE_CHECKING:
     from bootlevels.plan_choices import PlanChoices
 
 
 @click.command()
-@click.argument("plan")
+@PLAN
 @plan_choices
 @click.option("--offline", is_flag=True, help="Do not ask the clouds.")
-@JSON
+@output_options
 def validate(
     plan: str,
     choices: PlanChoices,
     offline: bool,
     as_json: bool,
+    quiet: bool,
 ) -> None:
     """Check launch plan PLAN and each of its profiles, and ask its clouds; launches nothing.
 
@@ -46,6 +54,7 @@ def validate(
     with said():
         profiles = (choices.profile,) if choices.profile else ("", *plan_profiles(path))
         for each in profiles:
+            detail(f"checking {path}" + (f" with profile {each}" if each else ""))
             try:
                 reading = read_launch_plan(path, replace(choices, profile=each))
             except ConfigProblem as found:
@@ -59,26 +68,28 @@ def validate(
         listed = [vars(problem) for problem in problems]
         doubtful = [vars(problem) for problem in warnings]
         document = {"ok": not problems, "problems": listed, "warnings": doubtful}
-        click.echo(json.dumps(document, indent=2))
+        echo_document("validation", document)
     else:
-        for warning in warnings:
+        for warning in warnings if not quiet else ():
             warn(warning)
         if problems:
             end(EXIT_PROBLEM, problem_lines(ConfigProblem(problems)))
-        click.echo(f"{path}: no problem found")
+        if not quiet:
+            click.echo(f"{path}: no problem found")
     sys.exit(EXIT_PROBLEM if problems else 0)
 
 
 @click.command()
-@click.argument("plan")
+@PLAN
 @click.option("-n", "--name", "run_name", default="", metavar="RUN", help="The run's name.")
 @plan_choices
-@JSON
+@output_options
 def plan(
     plan: str,
     run_name: str,
     choices: PlanChoices,
     as_json: bool,
+    quiet: bool,
 ) -> None:
     """Show what booting PLAN would launch, with every value known by now; changes nothing.
 
@@ -95,8 +106,9 @@ def plan(
     path = plan_path(plan)
     with said():
         reading = read_launch_plan(path, choices)
-    for warning in reading.warnings:
+    for warning in reading.warnings if not quiet else ():
         warn(warning)
+    detail(f"read from {reading.plan.source}")
     name = run_name or reading.plan.name
     built_ins = {
         "run_name": name,
@@ -108,26 +120,12 @@ def plan(
     known = Attributes(plan=reading.plan, run=built_ins, outputs={}, environment={})
     described = {"run": name, **described_plan(reading.plan, known)}
     if as_json:
-        click.echo(json.dumps(described, indent=2))
+        echo_document("plan", described)
         return
     import yaml
 
     click.echo(yaml.safe_dump(described, sort_keys=False, allow_unicode=True, width=100), nl=False)
 
 
-@click.command()
-@click.option("--json", is_flag=True, expose_value=False, help="It is JSON in any case.")
-def schema() -> None:
-    """Print the JSON Schema of native launch plans.
-
-    \b
-    Example:
-      epu schema > plan.schema.json
-    """
-    from bootlevels.plan_schema import plan_schema
-
-    click.echo(json.dumps(plan_schema(), indent=2))
-
-
 #: What ``epu`` mounts.
-commands: tuple[click.Command, ...] = (validate, plan, schema)
+commands: tuple[click.Command, ...] = (validate, plan)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +9,15 @@ import click
 
 from bootlevels.exits import EXIT_PROBLEM, EXIT_UNREACHABLE, end, ended_by_signals, said
 from bootlevels.invocation.cli import (
-    JSON,
-    QUIET,
+    PLAN,
     RUN,
+    detail,
+    echo_document,
+    output_options,
     plan_choices,
     plan_path,
     progress,
+    say_attributes,
     say_idle,
     table,
     warn,
@@ -36,9 +38,10 @@ def _finish(run: Run, outcome: Outcome, done: str, again: str, as_json: bool, qu
     """Say how it went and leave with the exit code for it."""
     from bootlevels.run_report import described_outcome, described_run
 
+    described = {**described_run(run), **described_outcome(outcome)}
+    say_attributes(described)
     if as_json:
-        described = {**described_run(run), **described_outcome(outcome)}
-        click.echo(json.dumps(described, indent=2))
+        echo_document("run", described)
     if outcome.idle:
         say_idle(run.name, outcome.idle)
     if not outcome.ok:
@@ -54,8 +57,7 @@ def _finish(run: Run, outcome: Outcome, done: str, again: str, as_json: bool, qu
 @RUN
 @click.option("--tries", type=click.IntRange(1, 100), default=3, show_default=True,
               help="How often a broken service is replaced.")  # fmt: skip
-@JSON
-@QUIET
+@output_options
 def repair(run: str, tries: int, as_json: bool, quiet: bool) -> None:
     """Boot what of RUN was never booted, and replace what is broken.
 
@@ -77,13 +79,12 @@ def repair(run: str, tries: int, as_json: bool, quiet: bool) -> None:
 
 
 @click.command("reload")
-@click.argument("plan")
+@PLAN
 @click.option("-n", "--name", "run", required=True, envvar="EPU_RUN", metavar="RUN",
               help="The run that goes over to PLAN.")  # fmt: skip
 @plan_choices
 @click.option("--dry-run", is_flag=True, help="Only show the changes.")
-@JSON
-@QUIET
+@output_options
 def reload_(
     plan: str,
     run: str,
@@ -122,7 +123,7 @@ def reload_(
             for c in changes
         ]
         if dry_run and as_json:
-            click.echo(json.dumps({"run": run, "changes": listed}, indent=2))
+            echo_document("reload", {"run": run, "changes": listed})
         elif not as_json and not (quiet and not dry_run):
             rows = [(str(c["level"]), c["service"], c["change"], c["why"]) for c in listed]
             if rows:
@@ -139,8 +140,7 @@ def reload_(
 @click.command()
 @RUN
 @_WORKERS
-@JSON
-@QUIET
+@output_options
 def reboot(run: str, leave_workers: bool, as_json: bool, quiet: bool) -> None:
     """End the services of RUN, then boot the same plan anew.
 
@@ -161,8 +161,8 @@ def reboot(run: str, leave_workers: bool, as_json: bool, quiet: bool) -> None:
 @click.command()
 @RUN
 @click.option("-k", "--kill", is_flag=True, help="End every machine that is still there.")
-@JSON
-def history(run: str, kill: bool, as_json: bool) -> None:
+@output_options
+def history(run: str, kill: bool, as_json: bool, quiet: bool) -> None:
     """List every service and machine ever launched as RUN, with its state.
 
     With -k every machine of it is ended, those that services stand on too: `epu repair`
@@ -180,9 +180,10 @@ def history(run: str, kill: bool, as_json: bool) -> None:
         opened = Run.open(run)
         ended = kill_machines(opened) if kill else []
         past = history_of(opened)
-    _say_ended(ended)
+    _say_ended(ended, quiet)
+    detail(f"records: {', '.join(sorted({each.life for each in past}))} in {opened.home}")
     if as_json:
-        click.echo(json.dumps({"run": run, "launches": [vars(each) for each in past]}, indent=2))
+        echo_document("history", {"run": run, "launches": [vars(each) for each in past]})
     else:
         rows = [
             (
@@ -215,8 +216,7 @@ def history(run: str, kill: bool, as_json: bool) -> None:
 
 @click.command()
 @RUN
-@JSON
-@QUIET
+@output_options
 def clean(run: str, as_json: bool, quiet: bool) -> None:
     """Remove what RUN left behind and no service of it stands on.
 
@@ -233,7 +233,7 @@ def clean(run: str, as_json: bool, quiet: bool) -> None:
     with said(), ended_by_signals():
         ended = clean_run(Run.open(run), progress(quiet))
     if as_json:
-        click.echo(json.dumps({"run": run, "removed": [vars(each) for each in ended]}, indent=2))
+        echo_document("cleaned", {"run": run, "removed": [vars(each) for each in ended]})
     elif not ended and not quiet:
         click.echo(f"run '{run}' left nothing behind")
     if not as_json:

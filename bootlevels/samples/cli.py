@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 
 import click
 
 from bootlevels.exits import EXIT_PROBLEM, EXIT_USAGE, end, said
-from bootlevels.invocation.cli import JSON, table
+from bootlevels.invocation.cli import detail, echo_document, output_options, table
 
 
 @click.group()
@@ -18,8 +17,8 @@ def samples() -> None:
 
 
 @samples.command("list")
-@JSON
-def samples_list(as_json: bool) -> None:
+@output_options
+def samples_list(as_json: bool, quiet: bool) -> None:
     """List the shipped launch plans.
 
     \b
@@ -41,21 +40,23 @@ def samples_list(as_json: bool) -> None:
             for name, path in sample_plans().items()
         ]
     if as_json:
-        click.echo(json.dumps(listed, indent=2))
+        echo_document("samples", {"samples": listed})
         return
     rows = [
         (str(each["name"]), ", ".join(each["profiles"]), str(each["description"]))
         for each in listed
     ]
     table("", ("sample", "profiles", "what it shows"), rows)
+    for each in listed:
+        detail(f"{each['name']}: {each['path']}")
 
 
 @samples.command("copy")
-@click.argument("name")
+@click.argument("name", metavar="SAMPLE")
 @click.argument("directory", required=False, type=click.Path(path_type=Path), metavar="[DIRECTORY]")
-@JSON
-def samples_copy(name: str, directory: Path | None, as_json: bool) -> None:
-    """Copy sample NAME, to be changed and booted from there.
+@output_options
+def samples_copy(name: str, directory: Path | None, as_json: bool, quiet: bool) -> None:
+    """Copy SAMPLE, to be changed and booted from there.
 
     Into DIRECTORY, or into a new directory of the sample's name. Nothing is overwritten.
 
@@ -77,7 +78,9 @@ def samples_copy(name: str, directory: Path | None, as_json: bool) -> None:
         except CopyRefused as problem:
             end(EXIT_PROBLEM, str(problem))
     if as_json:
-        click.echo(json.dumps({"sample": name, "plan": str(copied)}, indent=2))
+        echo_document("sample", {"sample": name, "plan": str(copied)})
+        return
+    if quiet:
         return
     shown = shlex.quote(str(copied))
     click.echo(

@@ -147,7 +147,7 @@ def system_options(command: F) -> F:
 
 
 class _Name(StringParamType):
-    """The name of a RUN, POOL or NODE, completed by a shell from what there is."""
+    """The name of one of ``NAMED``, completed by a shell from what there is."""
 
     name = "name"
 
@@ -161,14 +161,20 @@ class _Name(StringParamType):
 
         told = ctx.find_object(Invocation) or Invocation()
         found = names_of(self.kind, told.run, told.accounts)
-        return [CompletionItem(name) for name in found if name.startswith(incomplete)]
+        items = [CompletionItem(name) for name in found if name.startswith(incomplete)]
+        # A plan is a file too, which the shell knows best.
+        return [*items, CompletionItem(incomplete, type="file")] if self.kind == "PLAN" else items
+
+
+#: What arguments and options stand for, as their usage calls it, that can be completed.
+NAMED = ("RUN", "POOL", "NODE", "PLAN", "SAMPLE", "COMMAND")
 
 
 def completing_names(command: click.Command) -> None:
-    """Have a shell complete what is called RUN, POOL or NODE in a command's usage."""
+    """Have a shell complete what has one of the ``NAMED`` names in a command's usage."""
     for param in command.params:
         kind = (param.metavar or "").strip("[]….")
-        if kind in ("RUN", "POOL", "NODE") and type(param.type) is StringParamType:
+        if kind in NAMED and type(param.type) is StringParamType:
             param.type = _Name(kind)
     if isinstance(command, click.Group):
         for inner in command.commands.values():

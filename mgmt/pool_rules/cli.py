@@ -1,7 +1,8 @@
-"""``epu pool hold``, ``epu pool resume``, ``epu pool override``."""
+"""``epu pool hold``, ``resume``, ``override`` and ``remove``."""
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
@@ -102,6 +103,36 @@ def override(
     invocation.output.result("pool", pool, [said])
 
 
+@click.command()
+@_POOL
+@click.option("--timeout", type=click.FloatRange(min=0), default=900.0, show_default=True,
+              metavar="T", help="Seconds until its workers must be gone.")  # fmt: skip
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@system_options
+@pass_invocation
+def remove(invocation: Invocation, pool_name: str, timeout: float, yes: bool) -> None:
+    """Let a pool's workers finish and go, then keep it no more.
+
+    May be interrupted and run again. When workers are left after T seconds the pool is
+    kept, empty-to-be, and the exit code is 4. A pool of a launch plan comes back with 'epu
+    repair': take it out of the plan and 'epu reload' it instead.
+
+    \b
+    Example:
+      epu pool remove batch --yes
+    """
+    from mgmt.pool_removal import remove_pool
+
+    if not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError("all its workers go: say --yes")
+        click.confirm(f"Let all workers of pool {pool_name} go?", abort=True, err=True)
+    with invocation.connection() as client:
+        removed = remove_pool(client.call, pool_name, timeout, invocation.output.note)
+    said = f"pool {pool_name} is gone, and {len(removed['workers'])} workers with it"
+    invocation.output.result("pool-removed", removed, [said])
+
+
 def _seconds(text: str) -> float:
     from bootlevels.plan_text import parse_duration
 
@@ -114,4 +145,4 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-commands = (hold, resume, override)
+commands = (hold, resume, override, remove)

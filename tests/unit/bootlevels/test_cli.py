@@ -60,13 +60,12 @@ def test_a_run_is_booted_seen_and_ended(epu: Epu, plan_file: PlanFile) -> None:
     status = epu("status", "r1")
     assert status.exit_code == 0
     assert "VERIFIED" in status.stdout
-    assert [(each["run"], each["state"]) for each in json.loads(epu("list", "--json").stdout)] == [
-        ("r1", "BOOTED")
-    ]
+    listed = json.loads(epu("list", "--json").stdout)["runs"]
+    assert [(each["run"], each["state"]) for each in listed] == [("r1", "BOOTED")]
     assert epu("terminate", "r1").exit_code == 0
     assert epu("terminate", "r1").exit_code == 0
     assert epu("status", "r1").exit_code == 1
-    assert json.loads(epu("list", "--json").stdout)[0]["state"] == "TERMINATED"
+    assert json.loads(epu("list", "--json").stdout)["runs"][0]["state"] == "TERMINATED"
 
 
 def test_json_is_one_document_and_progress_goes_beside_it(epu: Epu, plan_file: PlanFile) -> None:
@@ -75,6 +74,19 @@ def test_json_is_one_document_and_progress_goes_beside_it(epu: Epu, plan_file: P
     assert (found["ok"], found["run"], found["profile"]) == (True, "good", "loud")
     assert found["services"][0]["attributes"]["said"] == "HELLO"
     assert json.loads(epu("status", "good", "--json").stdout)["services"][0]["ok"] is True
+
+
+def test_more_is_said_with_v_and_only_beside_the_result(epu: Epu, plan_file: PlanFile) -> None:
+    path = plan_file(GOOD)
+    quiet, plain = epu("boot", path, "-n", "q", "-q"), epu("boot", path, "-n", "p")
+    verbose = epu("boot", path, "-n", "v", "-v")
+    assert quiet.output == ""
+    assert "a.said = hello" not in plain.output
+    assert "a.said = hello" in verbose.stderr
+    assert "record and logs:" in verbose.stderr and " (after " in verbose.stderr
+    assert verbose.stdout == plain.stdout.replace("'p'", "'v'").replace("status p", "status v")
+    assert "a.said = hello" in epu("status", "v", "-v").stderr
+    assert json.loads(epu("status", "v", "--json", "-v").stdout)["ok"]
 
 
 def test_the_output_file_is_private_and_whole(
@@ -105,7 +117,7 @@ def test_a_failed_termination_is_exit_1_and_the_other_runs_get_their_turn(
         epu("boot", path, "-n", name, "-q")
     (home / "runs" / "r1" / "stuck").touch()
     result = epu("terminate", "r1", "r2", "--json")
-    found = json.loads(result.stdout)
+    found = json.loads(result.stdout)["runs"]
     assert result.exit_code == 1
     assert (found["r1"]["ok"], found["r2"]["ok"]) == (False, True)
     (home / "runs" / "r1" / "stuck").unlink()
@@ -178,7 +190,9 @@ def test_a_broken_record_is_named_and_hides_no_other_run(
     listed = epu("list", "--json")
     assert listed.exit_code == 1
     assert "bad/run.db" in listed.stderr
-    assert [each["run"] for each in json.loads(listed.stdout)] == ["good"]
+    found = json.loads(listed.stdout)
+    assert [each["run"] for each in found["runs"]] == ["good"]
+    assert "bad/run.db" in found["unreadable"][0]
     assert epu("status", "bad").exit_code == 1
 
 
@@ -255,7 +269,8 @@ def test_a_sample_is_found_with_dashes_and_underscores(epu: Epu, name: str) -> N
 
 
 def test_samples_are_listed_with_their_profiles(epu: Epu) -> None:
-    found = {each["name"]: each for each in json.loads(epu("samples", "list", "--json").stdout)}
+    listed = json.loads(epu("samples", "list", "--json").stdout)["samples"]
+    found = {each["name"]: each for each in listed}
     assert found["sleeper"]["profiles"] == ["elastic"]
     assert "sleeper" in epu("samples", "list").stdout
 

@@ -94,14 +94,14 @@ def test_every_command_in_the_table_exists_and_every_boot_command_is_in_it():
 
 
 @pytest.mark.parametrize(("name", "command"), all_commands(), ids=[n for n, _ in all_commands()])
-def test_every_command_has_help_with_an_example_and_json(name, command):
+def test_every_command_has_help_with_an_example_and_the_common_options(name, command):
     assert command.help
     if isinstance(command, click.Group):
         return
     assert "Example" in command.help
     options = {option for each in command.params for option in each.opts}
     if name not in ("shell", "completion", "demo"):  # these show, and have no result
-        assert "--json" in options
+        assert {"--json", "-q", "--quiet", "-v", "--verbose"} <= options
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,13 @@ def test_names_of_runs_are_completed_and_what_can_not_be_had_is_not_offered(tmp_
     for name in ("demo", "dome", "other"):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "run.db").touch()
-    assert complete("epu teardown d", EPU_HOME=str(tmp_path)) == ["demo", "dome"]
+    home = str(tmp_path)
+    assert complete("epu teardown d", EPU_HOME=home) == ["demo", "dome"]
+    for words in ("epu repair d", "epu history d", "epu reload x.yaml -n d"):
+        assert complete(words, EPU_HOME=home) == ["demo", "dome"]
+    assert complete("epu samples copy sleep", EPU_HOME=home) == ["sleeper", "sleeper-vms"]
+    assert complete("epu boot multi", EPU_HOME=home) == ["multi-cloud", "file,multi"]
+    assert complete("epu schema po", EPU_HOME=home)[:2] == ["pools", "pool"]
     dead = accounts_at(tmp_path, closed_port())
     assert complete("epu node show ", EPU_ACCOUNTS=dead, EPU_HOME=str(tmp_path)) == []
     with socket.create_server(("127.0.0.1", 0)) as server:  # takes connections, says nothing

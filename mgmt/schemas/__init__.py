@@ -1,0 +1,1 @@
+"""``epu schema``: the JSON Schemas of what people write and of what commands print."""

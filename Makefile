@@ -55,6 +55,7 @@ simulate: $(READY) ## live 10,000 simulated histories (SEEDS=, FROM=; two hours 
 benchmark: install ## measure memory, CPU, reaction times; prints the figures
 	@$(BIN)/python -m benchmarks.footprint
 	@$(BIN)/python -m benchmarks.provisioner
+	@$(BIN)/python -m benchmarks.commands
 	@$(BIN)/python -m benchmarks.control_cycle
 	@$(BIN)/python -m benchmarks.trace_simulation
 

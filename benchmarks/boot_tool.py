@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 LEVELS = 10
@@ -160,8 +161,8 @@ def chatter(lines: int = 100_000) -> list[Figure]:
         silent = path.with_name("silent.yaml")
         silent.write_text(path.read_text().replace(json.dumps(program), '"true"'))
         tries = range(5)  # one look at a busy machine is chance: the best of each counts
-        quiet = min(timed(lambda n=n: once(silent, f"quiet{n}")) for n in tries)
-        took = min(timed(lambda n=n: once(path, f"loud{n}")) for n in tries)
+        quiet = min(timed(partial(once, silent, f"quiet{n}")) for n in tries)
+        took = min(timed(partial(once, path, f"loud{n}")) for n in tries)
         base = min(timed(bare) for _ in tries)
     note = f"{(took - quiet) * 1000:.0f} ms against {base * 1000:.0f} ms"
     return [

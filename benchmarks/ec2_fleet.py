@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -219,13 +220,18 @@ class Fleet:
         for _ in range(SIGNALS):
             known, began = len(self._boots.launched_at), time.monotonic()
             signal()
-            until(name, 120, lambda known=known: len(self._boots.launched_at) > known, pause=0.005)
+            until(name, 120, partial(self._launched_more_than, known), pause=0.005)
             times.append(self._boots.launched_at[known] - began)
-            size = self._wanted + self._really
-            until("it settles", 120, lambda size=size: self._running() >= size, pause=1.0)
+            until("it settles", 120, self._all_run, pause=1.0)
         times.sort()
         self._note(f"{name}, p50", statistics.median(times), "s")
         self._note(f"{name}, p99", times[-1], "s", aim, f"the slowest of {len(times)}")
+
+    def _launched_more_than(self, known: int) -> bool:
+        return len(self._boots.launched_at) > known
+
+    def _all_run(self) -> bool:
+        return self._running() >= self._wanted + self._really
 
     def _wish_one(self) -> None:
         self._wanted += 1

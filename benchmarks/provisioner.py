@@ -71,7 +71,7 @@ class Fleet:
         assert self.part.apply(batch).outcome == "applied"
 
     def launch(self, prefix: str, count: int) -> None:
-        role = NodeRole(programs={"worker": ProgramSpec(command=["work"] * 5)}, work_queues=("q",))
+        role = NodeRole(programs={"worker": ProgramSpec(command=("work",) * 5)}, work_queues=("q",))
         self.apply(
             *[
                 LaunchInstances(

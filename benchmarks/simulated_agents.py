@@ -14,7 +14,7 @@ import random
 import tempfile
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any
 from kombu import Connection, Consumer, Exchange, Queue
 
 from agent.broker_link import EventPublisher
+from agent.busy import IDLE
 from agent.config import read_config
 from agent.enrolment import NODE_ACCOUNT, ask_registrar, enrol, own_nonce
 from agent.heartbeat import Facts, Pulse, next_beat
@@ -55,7 +56,7 @@ class _Agent:
 
     def beat(self) -> None:
         facts = Facts(
-            now=time.time(), ready=True, draining=False, drained=False, processes=(), busy=False
+            now=time.time(), ready=True, draining=False, drained=False, processes=(), busy=IDLE
         )
         self.pulse, beat = next_beat(self.pulse, facts, self.answer.node_id, self.answer.pool)
         self.events.publish(beat_key(beat.pool, beat.node_id), to_wire(beat), 60.0)
@@ -158,8 +159,15 @@ def serve(orders: Any) -> None:
         with ThreadPoolExecutor(_ENROLLING) as threads:
             while (order := orders.get()) is not None:
                 what, *rest = order
-                threads.submit(fleet.boot if what == "boot" else fleet.end, *rest)
+                done = threads.submit(fleet.boot if what == "boot" else fleet.end, *rest)
+                done.add_done_callback(_complain)
             threads.shutdown(cancel_futures=True)
+
+
+def _complain(done: Future[None]) -> None:
+    """An agent that came to nothing would be waited for in vain, and nobody would know why."""
+    if not done.cancelled() and (problem := done.exception()) is not None:
+        logging.error("a simulated agent: %r", problem, exc_info=problem)
 
 
 class SimulatedAgents:

@@ -64,7 +64,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for section in ENGINES:
         spec = parse_pool("p", {"engine": section, "max": 60, "stabilization_window": 600})
         engine = find_plugin("epu.engines", spec.engine_type)()

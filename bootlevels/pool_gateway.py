@@ -141,13 +141,13 @@ class PoolGateway:
         return Look(ok=not left and not ordered, detail=f"{len(left)} nodes left{held}")
 
     def _held(self, name: str) -> str:
-        for pool in self._call("controller", "pools"):
+        for pool in self._call("controller", "pools", False):
             if pool["name"] == name and pool["state"] == "HELD":
                 return f"; HELD: {pool['reason']}"
         return ""
 
     def _pool_names(self) -> list[str]:
-        return [str(pool["name"]) for pool in self._call("controller", "pools")]
+        return [str(pool["name"]) for pool in self._call("controller", "pools", False)]
 
     def look(self, name: str, verify: PoolCheck) -> Look:
         """How far the pool is, as ``2 of 3 running``."""

@@ -8,7 +8,7 @@ from typing import Any
 from coordinator.errors import NotFound
 from mgmt.answers import Call, ask
 from mgmt.output import age_text, clock_text, text_of
-from mgmt.status import no_such_pool
+from mgmt.status import no_such_pool, pool_names
 
 
 def explain(call: Call, pool: str, at: float | None = None) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def explain(call: Call, pool: str, at: float | None = None) -> dict[str, Any]:
     try:
         return dict(ask(call, "controller", "explain", pool, at) or {})
     except NotFound as problem:
-        known = [str(each["name"]) for each in ask(call, "controller", "pools")]
+        known = pool_names(call)
         if pool in known:
             raise problem from None  # the pool is there; it has nothing to explain yet
         raise no_such_pool(pool, known) from None

@@ -27,7 +27,7 @@ def system_status(call: Call) -> dict[str, Any]:
         call,
         [
             ("provisioner", "progress", ()),
-            ("controller", "pools", ()),
+            ("controller", "pools", (False,)),
             *((component, "status", ()) for component in COMPONENTS),
         ],
     )
@@ -40,7 +40,7 @@ def system_status(call: Call) -> dict[str, Any]:
             if name not in seen.missing
         },
         "missing": seen.missing,
-        "pools": [without_instances(pool) for pool in pools],
+        "pools": pools,
         "progress": progress,
         "problems": problems_of(pools, progress, seen.missing),
     }
@@ -70,23 +70,23 @@ def problems_of(
     ]
 
 
-def without_instances(pool: Mapping[str, Any]) -> dict[str, Any]:
-    """A pool's line for a list of pools: everything but its instances and section."""
-    return {key: value for key, value in pool.items() if key not in ("instances", "section")}
-
-
 def pools(call: Call) -> dict[str, Any]:
     """Every pool, sorted by name."""
-    found = ask(call, "controller", "pools")
-    return {"pools": sorted(map(without_instances, found), key=lambda pool: str(pool["name"]))}
+    found = ask(call, "controller", "pools", False)
+    return {"pools": sorted(found, key=lambda pool: str(pool["name"]))}
+
+
+def pool_names(call: Call) -> list[str]:
+    """Of every pool."""
+    return [str(pool["name"]) for pool in ask(call, "controller", "pools", False)]
 
 
 def pool(call: Call, name: str) -> dict[str, Any]:
     """One pool with its instances. Raises NotFound with the nearest name."""
-    found = {str(each["name"]): each for each in ask(call, "controller", "pools")}
-    if name not in found:
-        raise no_such_pool(name, found)
-    return dict(found[name])
+    try:
+        return dict(ask(call, "controller", "pool", name))
+    except NotFound:
+        raise no_such_pool(name, pool_names(call)) from None
 
 
 def no_such_pool(name: str, known: Iterable[str]) -> NotFound:
@@ -120,8 +120,7 @@ def reconfigure(call: Call, name: str, changes: Mapping[str, Any]) -> dict[str, 
     try:
         return dict(ask(call, "controller", "reconfigure", name, dict(changes)))
     except NotFound:
-        known = [str(each["name"]) for each in ask(call, "controller", "pools")]
-        raise no_such_pool(name, known) from None
+        raise no_such_pool(name, pool_names(call)) from None
 
 
 def resume(call: Call, name: str) -> dict[str, Any]:
@@ -129,8 +128,7 @@ def resume(call: Call, name: str) -> dict[str, Any]:
     try:
         return dict(ask(call, "controller", "resume", name))
     except NotFound:
-        known = [str(each["name"]) for each in ask(call, "controller", "pools")]
-        raise no_such_pool(name, known) from None
+        raise no_such_pool(name, pool_names(call)) from None
 
 
 def rollout(call: Call, name: str, action: str, max_surge: int | None) -> dict[str, Any]:
@@ -138,8 +136,7 @@ def rollout(call: Call, name: str, action: str, max_surge: int | None) -> dict[s
     try:
         return dict(ask(call, "controller", "rollout", name, action, max_surge))
     except NotFound:
-        known = [str(each["name"]) for each in ask(call, "controller", "pools")]
-        raise no_such_pool(name, known) from None
+        raise no_such_pool(name, pool_names(call)) from None
 
 
 def add_pool(call: Call, name: str, section: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from coordinator.config import CoordinatorConfig
 from coordinator.controller.cycle import run_cycle
 from coordinator.controller.kept_pool import KeptPool, load_pool, store_outcome
 from coordinator.controller.orders import order_rollout, release_brake
-from coordinator.controller.pool_status import pool_status
+from coordinator.controller.pool_status import pool_line, pool_status
 from coordinator.controller.records import PoolRecords, StoredPool
 from coordinator.controller.sources import Sources, no_sources
 from coordinator.controller.turns import Turns
@@ -341,19 +341,14 @@ class Keeper:
         """Names of all pools."""
         return sorted(self._pools)
 
-    def pool(self, name: str) -> dict[str, Any]:
-        """PoolStatus: how a pool is, as of its last cycle."""
+    def pool(self, name: str, whole: bool = True) -> dict[str, Any]:
+        """PoolStatus: how a pool is, as of its last cycle; a line for a list if not ``whole``."""
         pool = self._found(name)
-        return pool_status(
-            pool.stored.section,
-            pool.stored.revision,
-            pool.spec,
-            pool.outcome,
-            pool.memory,
-            pool.instances,
-            pool.trouble,
-            self._clock(),
-        )
+        now = self._clock()
+        about = (pool.stored.revision, pool.spec, pool.outcome, pool.memory)
+        if not whole:
+            return pool_line(*about, pool.trouble, now)
+        return pool_status(pool.stored.section, *about, pool.instances, pool.trouble, now)
 
     def explain(self, name: str, at: float | None = None) -> dict[str, Any]:
         """The last cycle's reasoning, or the stored one that was in force ``at`` a time."""

@@ -12,25 +12,24 @@ from coordinator.controller.pool import PoolMemory
 from coordinator.pool_values import PoolSpec
 
 
-def pool_status(
-    section: Mapping[str, Any],
+def pool_line(
     revision: int,
     spec: PoolSpec,
     outcome: CycleOutcome | None,
     memory: PoolMemory,
-    instances: Mapping[str, InstanceView],
     trouble: str,
     now: float,
 ) -> dict[str, Any]:
-    """PoolStatus as of the last cycle; ``trouble`` (no cycle was possible) makes it HELD."""
+    """PoolStatus without its instances, which are as large as the pool, and its section.
+
+    As of the last cycle; ``trouble`` (no cycle was possible) makes it HELD.
+    """
     state, reason = "PENDING", "not looked at yet"
     if outcome is not None:
         state, reason = outcome.pool_state.value, outcome.reason
     if trouble:
         state, reason = "HELD", trouble
     counts = outcome.counts if outcome is not None else {}
-    health = outcome.health if outcome is not None else {}
-    signs = outcome.observed.signs if outcome is not None else {}
     actions = outcome.actions if outcome is not None else None
     choice = outcome.choice if outcome is not None else None
     old = outcome.old if outcome is not None else None
@@ -58,13 +57,33 @@ def pool_status(
         "cloud_reason": "" if choice is None else choice.reason,
         "machine": dict(spec.machine),
         "machine_by_cloud": {cloud: dict(own) for cloud, own in spec.machine_by_cloud.items()},
-        "section": dict(section),
         "revision": revision,
         "decided_age": now - outcome.now if outcome is not None else None,
         "readings": {
             name: {"value": reading.value, "age": reading.age}
             for name, reading in (outcome.observed.view.readings.items() if outcome else ())
         },
+    }
+
+
+def pool_status(
+    section: Mapping[str, Any],
+    revision: int,
+    spec: PoolSpec,
+    outcome: CycleOutcome | None,
+    memory: PoolMemory,
+    instances: Mapping[str, InstanceView],
+    trouble: str,
+    now: float,
+) -> dict[str, Any]:
+    """PoolStatus: its line, as it was written, and its instances that are not at their end."""
+    health = outcome.health if outcome is not None else {}
+    signs = outcome.observed.signs if outcome is not None else {}
+    actions = outcome.actions if outcome is not None else None
+    old = outcome.old if outcome is not None else None
+    return {
+        **pool_line(revision, spec, outcome, memory, trouble, now),
+        "section": dict(section),
         "instances": [
             {
                 "node_id": one.node_id,

@@ -57,8 +57,11 @@ class Controller:
         return self.part.pool(name)
 
     @bus.rpc
-    def pools(self) -> Any:
-        return [self.part.pool(name) for name in self.part.names()]
+    def pools(self, whole: bool = True) -> Any:
+        """Every pool; not ``whole``: without its instances and section, which of a large
+        system are megabytes that a list of pools does not show.
+        """
+        return [self.part.pool(name, whole) for name in self.part.names()]
 
     @bus.rpc
     def pool(self, name: str) -> Any:

@@ -103,9 +103,10 @@ def stored_rows(
 
 def _of_controller(invocation: Invocation, pool: str | None, at: float | None) -> Iterator[Row]:
     from mgmt.answers import ask
+    from mgmt.status import pool_names
 
     with invocation.connection() as client:
-        known = [str(one["name"]) for one in ask(client.call, "controller", "pools")]
+        known = pool_names(client.call)
         for name in known if pool is None else [pool]:
             before = None
             while page := ask(client.call, "controller", "recordings", name, before, at):

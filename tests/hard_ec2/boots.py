@@ -20,7 +20,8 @@ import yaml
 
 from coordinator.clouds.base import CloudDriver, LaunchRequest, MachineState
 from coordinator.clouds.container import ContainerCloud
-from coordinator.clouds.container_start import ContainerKind, ContainerSettings
+from coordinator.clouds.container_host import ContainerSettings
+from coordinator.clouds.container_start import ContainerKind
 from coordinator.clouds.local_machines import LocalMachines
 from coordinator.clouds.machine_directory import MachineDirectory, MachineRecord
 from coordinator.clouds.qemu import QemuCloud, VirtualMachines, make_seed

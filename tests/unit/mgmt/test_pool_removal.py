@@ -25,8 +25,11 @@ class Coordinator:
     def call(self, service: str, method: str, *args: Any, timeout: float = 0.0) -> Any:
         match f"{service}.{method}":
             case "controller.pools":
-                named = [{"node_id": node} for node in self.nodes]
-                return [{"name": "p", "instances": named}] if self.kept else []
+                return [{"name": "p"}] if self.kept else []
+            case "controller.pool":
+                if args != ("p",) or not self.kept:
+                    raise NotFound("no such pool")
+                return {"name": "p", "instances": [{"node_id": node} for node in self.nodes]}
             case "controller.reconfigure":
                 self.section |= args[1]
                 return {"name": "p"}

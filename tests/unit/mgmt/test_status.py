@@ -59,7 +59,17 @@ class Components:
             answer = answer(*args)
         if isinstance(answer, Exception):
             raise answer
+        if method == "pools" and args == (False,):  # lines for a list
+            return [
+                {k: v for k, v in p.items() if k not in ("instances", "section")} for p in answer
+            ]
         return answer
+
+    def pool(self, name: str) -> Any:
+        """As the controller finds one of its pools."""
+        pools = self("controller", "pools", timeout=1.0)
+        found = [one for one in pools if one["name"] == name]
+        return found[0] if found else NotFound(f"no pool '{name}'")
 
 
 def system(**other: Any) -> Components:
@@ -89,7 +99,9 @@ def system(**other: Any) -> Components:
         "sensors_status": {"blind": False},
         "registrar_status": {"enrolled": 1},
     }
-    return Components(**{**answers, **other})
+    components = Components(**{**answers, **other})
+    components.answers["controller_pool"] = components.pool
+    return components
 
 
 def test_a_healthy_system_has_no_problems():
@@ -108,7 +120,7 @@ def test_a_silent_component_is_named_and_asked_only_once():
     assert "controller" not in found["components"]
     assert found["problems"] == ["controller does not answer: nobody answers for 'controller'"]
     assert [asked for asked in components.asked if asked[0] == "controller"] == [
-        ("controller", "pools")
+        ("controller", "pools", False)
     ]
 
 

@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agent.messages import InstanceState, InstanceView
@@ -116,18 +116,18 @@ def plan_actions(
     if spec.rules.suspends("replace"):
         present = len(census.supply) if memory.wanted is None else memory.wanted
         launchable = min(launchable, max(0, decision.size - present))
-    live = census.machines - census.terminating - len(kept)
-    if memory.unhealthy:
-        live -= sum(1 for one in _live(observed) if one.node_id in memory.unhealthy)
     replacing = sum(one.count for one in memory.replacements.values())
+    size = len(census.supply) + len(census.unhealthy)
     if spec.max_surge == 0:
         # A successor comes cycles after its predecessor went, so it is not known as one:
         # every place that is empty or not yet running counts.
         replacing = hole + census.pending - len(moving)
+        size += hole
     actions = Actions(
         brake=assess(
             unhealthy=len(memory.unhealthy),
-            live=live,
+            live=_live(observed, kept),
+            size=size,
             replacing=replacing,
             meltdown_since=memory.meltdown_since,
             braked=memory.braked,
@@ -379,8 +379,16 @@ def _unhealthy_since(one: InstanceView, observed: Observed) -> tuple[float, str]
     return (note.since if note is not None else 0.0, one.node_id)
 
 
-def _live(observed: Observed) -> Iterable[InstanceView]:
-    """Every machine that is not already on its way out."""
-    census = observed.census
-    for group in (census.supply, census.unhealthy, census.boot_failed, census.draining):
-        yield from group
+def _live(observed: Observed, kept: Mapping[str, float]) -> int:
+    """Machines that are not on their way out, and not among the unhealthy of the brake's window.
+
+    Neither is a machine that does not run yet and may stand in for one of those: counted
+    with its predecessor, the more are replaced, the larger a pool would seem.
+    """
+    census, unhealthy = observed.census, observed.memory.unhealthy
+    live = census.machines - census.terminating - len(kept)
+    if not unhealthy:
+        return live
+    here = sum(1 for one in (*census.supply, *census.unhealthy) if one.node_id in unhealthy)
+    leaving = sum(1 for one in (*census.boot_failed, *census.draining) if one.node_id in unhealthy)
+    return live - here - leaving - min(census.pending, len(unhealthy) - here)

@@ -78,6 +78,7 @@ def assess(
     *,
     unhealthy: int,
     live: int,
+    size: int,
     replacing: int,
     meltdown_since: float | None,
     braked: Sequence[float],
@@ -85,13 +86,15 @@ def assess(
 ) -> Brake:
     """The brake now.
 
-    ``live``: live nodes that are not among the unhealthy; ``replacing``: replacements that
-    are wanted or on the way and not yet RUNNING; ``meltdown_since``: when the present
-    MELTDOWN began; ``braked``: times at which unhealthy machines were terminated.
+    ``live``: live nodes that are not among the unhealthy, nor stand in for one of them and
+    do not run yet; ``size``: workers of the pool, one that leaves and its replacement counted
+    once; ``replacing``: replacements that are wanted or on the way and not yet RUNNING;
+    ``meltdown_since``: when the present MELTDOWN began; ``braked``: times at which unhealthy
+    machines were terminated.
     """
     total = live + unhealthy
     level = level_of(unhealthy, total)
-    at_once = max(1, total // 10)
+    at_once = max(1, size // 10)
     if level is BrakeLevel.NORMAL:
         return Brake(
             level=level,

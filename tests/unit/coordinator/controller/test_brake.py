@@ -13,6 +13,7 @@ def brake(unhealthy, pool, *, replacing=0, meltdown_since=None, braked=(), now=0
     return assess(
         unhealthy=unhealthy,
         live=pool - unhealthy,
+        size=pool,
         replacing=replacing,
         meltdown_since=meltdown_since,
         braked=braked,

@@ -179,6 +179,39 @@ def test_in_managed_all_are_replaced_one_after_the_other(world):
     assert len(made.running) == 5
 
 
+@pytest.mark.parametrize("surge", [0, 20])
+def test_a_worker_and_its_replacement_are_one_of_the_pool_to_the_brake(world, surge):
+    """At most 10 of a pool of 100 at once, and 20 of it are a fifth, whatever is replaced."""
+    made = settled(world, 100, max_surge=surge)
+    for node_id in made.running[:10]:
+        made.fail_program(node_id, "side")  # such a one is drained before it goes
+    made.drains_take = 1000
+    made.step()
+    assert len(made.ids(S.DRAINING)) == 10
+    made.fail_program(made.running[0])
+    made.step(1 if surge else 2)
+    assert made.outcomes[-1].actions.brake.at_once == 10
+    assert not made.ids(S.TERMINATING), "an eleventh at once"
+    for node_id in made.running[:10]:
+        made.fail_program(node_id)
+    outcome = made.cycle()
+    assert outcome.actions.brake.level is BrakeLevel.MELTDOWN, outcome.actions.brake.reason
+
+
+def test_replacements_that_run_make_no_larger_pool_to_the_brake(world):
+    made = settled(world, 100, max_surge=20)
+    for node_id in made.running[:10]:
+        made.fail_program(node_id, "side")
+    made.drains_take = 1000
+    made.step(4)
+    assert len(made.running) == 100 and len(made.ids(S.DRAINING)) == 10
+    for node_id in made.running[:11]:
+        made.fail_program(node_id)
+    outcome = made.cycle()
+    assert outcome.actions.brake.level is BrakeLevel.MANAGED
+    assert len(made.ids(S.TERMINATING)) == 10
+
+
 def test_vanished_machines_are_not_the_brakes_business(world):
     made = settled(world, 20)
     for node_id in made.running[:10]:

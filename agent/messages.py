@@ -82,6 +82,10 @@ class InstanceState(str, Enum):
     LAUNCH_FAILED = "LAUNCH_FAILED"
     REJECTED = "REJECTED"
 
+    # The same number as Enum's own, which is written in Python: states are looked up in sets
+    # and tables a hundred thousand times a second where fleets are large.
+    __hash__ = str.__hash__
+
 
 #: Launch wanted, not yet usable.
 PENDING_STATES = frozenset(
@@ -103,6 +107,8 @@ class HealthStatus(str, Enum):
     OUT_OF_CONTACT = "OUT_OF_CONTACT"
     MISSING = "MISSING"
     ZOMBIE = "ZOMBIE"
+
+    __hash__ = str.__hash__
 
 
 # ------------------------------------------------------------------ heartbeats

@@ -25,10 +25,10 @@ PIECES = 10
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a bound makes of a size; ``reason`` is empty when it had nothing against it."""
+    """What a bound makes of a size, and why."""
 
     size: int
-    reason: str = ""
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,44 +61,47 @@ class Limits:
 
 
 class Bound(Protocol):
-    """One bound. ``size`` is what the bounds before it left of the engine's ``wish``."""
+    """One bound. ``size`` is what the bounds before it left of the engine's ``wish``.
 
-    def __call__(self, size: int, wish: Decision, limits: Limits) -> Verdict: ...
+    None when it has nothing against that.
+    """
+
+    def __call__(self, size: int, wish: Decision, limits: Limits) -> Verdict | None: ...
 
 
-def hold_without_data(size: int, wish: Decision, limits: Limits) -> Verdict:
+def hold_without_data(size: int, wish: Decision, limits: Limits) -> Verdict | None:
     """An engine that holds for want of data shrinks nothing."""
     there = len(limits.view.supply)
     if wish.held and size < there:
         return Verdict(there, f"nobody goes while data is missing: {there} stay")
-    return Verdict(size)
+    return None
 
 
-def stabilized(size: int, wish: Decision, limits: Limits) -> Verdict:
+def stabilized(size: int, wish: Decision, limits: Limits) -> Verdict | None:
     """Scale-in to the highest wish of the window, never below it."""
     window = limits.spec.rules.stabilization_window
     if window <= 0 or size >= limits.present:
-        return Verdict(size)
+        return None
     highest = max(
         (was for at, was in limits.memory.wishes if at > limits.view.now - window), default=size
     )
     steady = min(max(size, highest), limits.present)
     if steady > size:
         return Verdict(steady, f"{highest} were wanted within the last {window:g} s")
-    return Verdict(size)
+    return None
 
 
-def in_steps(size: int, wish: Decision, limits: Limits) -> Verdict:
+def in_steps(size: int, wish: Decision, limits: Limits) -> Verdict | None:
     """At most ``max_step_up`` more and ``max_step_down`` fewer in one decision."""
     rules, present = limits.spec.rules, limits.present
     if rules.max_step_up and size > present + rules.max_step_up:
         return Verdict(present + rules.max_step_up, f"max_step_up is {rules.max_step_up}")
     if rules.max_step_down and size < present - rules.max_step_down:
         return Verdict(present - rules.max_step_down, f"max_step_down is {rules.max_step_down}")
-    return Verdict(size)
+    return None
 
 
-def after_cooldown(size: int, wish: Decision, limits: Limits) -> Verdict:
+def after_cooldown(size: int, wish: Decision, limits: Limits) -> Verdict | None:
     """No growth, or no shrinking, until its stored time has come."""
     memory, now, present = limits.memory, limits.view.now, limits.present
     if size > present and memory.no_growth_until > now:
@@ -107,34 +110,34 @@ def after_cooldown(size: int, wish: Decision, limits: Limits) -> Verdict:
     if size < present and memory.no_shrinking_until > now:
         left = memory.no_shrinking_until - now
         return Verdict(present, f"cooldown_down has {left:.0f} s left")
-    return Verdict(size)
+    return None
 
 
-def overridden(size: int, wish: Decision, limits: Limits) -> Verdict:
+def overridden(size: int, wish: Decision, limits: Limits) -> Verdict | None:
     """The size that a person wants for a while."""
     override = limits.spec.rules.override
     if override is None or override.until <= limits.view.now:
-        return Verdict(size)
+        return None
     left = override.until - limits.view.now
     why = f": {override.reason}" if override.reason else ""
     return Verdict(override.size, f"override to {override.size} for {left:.0f} s more{why}")
 
 
-def at_least_min(size: int, wish: Decision, limits: Limits) -> Verdict:
+def at_least_min(size: int, wish: Decision, limits: Limits) -> Verdict | None:
     """The pool's ``min``, or the schedule's."""
     if size < limits.least:
         return Verdict(limits.least, f"min is {limits.least}{_by_schedule(limits)}")
-    return Verdict(size)
+    return None
 
 
-def at_most_max(size: int, wish: Decision, limits: Limits) -> Verdict:
+def at_most_max(size: int, wish: Decision, limits: Limits) -> Verdict | None:
     """The pool's ``max``, or the schedule's."""
     if size > limits.most:
         return Verdict(limits.most, f"max is {limits.most}{_by_schedule(limits)}")
-    return Verdict(size)
+    return None
 
 
-def within_budget(size: int, wish: Decision, limits: Limits) -> Verdict:
+def within_budget(size: int, wish: Decision, limits: Limits) -> Verdict | None:
     """No larger a size than the budget pays.
 
     Machines on their way out are paid as well: what is launched meanwhile waits for that
@@ -142,22 +145,22 @@ def within_budget(size: int, wish: Decision, limits: Limits) -> Verdict:
     """
     rules, view = limits.spec.rules, limits.view
     if rules.budget is None or rules.machine_price is None:
-        return Verdict(size)
+        return None
     left = rules.budget - _cost(view.supply, rules.machine_price)
     affordable = max(0, len(view.supply) + math.floor(left / rules.machine_price + 1e-9))
     if size > affordable:
         return Verdict(affordable, f"budget of {rules.budget:g} $/h pays {affordable}")
-    return Verdict(size)
+    return None
 
 
-def not_suspended(size: int, wish: Decision, limits: Limits) -> Verdict:
+def not_suspended(size: int, wish: Decision, limits: Limits) -> Verdict | None:
     """Neither growth nor shrinking that an operator suspended."""
     rules, present = limits.spec.rules, limits.present
     if size > present and rules.suspends("scale_out"):
         return Verdict(present, f"scale_out is suspended{_why_held(limits)}")
     if size < present and rules.suspends("scale_in"):
         return Verdict(present, f"scale_in is suspended{_why_held(limits)}")
-    return Verdict(size)
+    return None
 
 
 #: In this order; what a later one says is final.

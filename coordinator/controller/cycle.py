@@ -23,7 +23,7 @@ from coordinator.controller.commands import batch_of, in_batches
 from coordinator.controller.decision import BoundedDecision, decide, remembered
 from coordinator.controller.explanation import explain
 from coordinator.controller.health import NodeHealth
-from coordinator.controller.pool import PoolMemory, PoolState, Replacement
+from coordinator.controller.pool import PoolMemory, PoolState, Replacement, changed
 from coordinator.controller.pool_state import is_calm, sentence_of, state_of, without_figures
 from coordinator.controller.rollout import (
     Turnover,
@@ -148,7 +148,7 @@ def run_cycle(
         spec, instances, version, report, memory, now=now, poll_interval=poll_interval
     )
     noted = noted_clouds(spec, instances.values(), clouds, observed.memory.clouds, now)
-    observed = replace(observed, memory=replace(observed.memory, clouds=noted))
+    observed = replace(observed, memory=changed(observed.memory, clouds=noted))
     if frozen is not None:
         step = _no_decision(observed, f"frozen: {frozen}")
     elif not enabled:
@@ -177,7 +177,7 @@ def run_cycle(
         now=now,
         version=version,
         observed=observed,
-        memory=replace(step.memory, state=step.state, said=said),
+        memory=changed(step.memory, state=step.state, said=said),
         batch=step.batch,
         decision=step.decision,
         actions=step.actions,
@@ -261,7 +261,7 @@ def next_step(
     calm = is_calm(observed, decision, actions, report)
     state, reason = state_of(spec, observed, decision, actions, report, calm)
     return _Step(
-        memory=replace(memory, calm=calm),
+        memory=changed(memory, calm=calm),
         batch=batch,
         decision=decision,
         actions=actions,
@@ -278,7 +278,7 @@ def next_step(
 def _no_decision(observed: Observed, why: str, state: PoolState = PoolState.HELD) -> _Step:
     """A step that commands nothing and remembers only what was seen."""
     return _Step(
-        memory=replace(observed.memory, calm=False),
+        memory=changed(observed.memory, calm=False),
         state=state,
         reason=why,
         sentence=f"no action: {why}",
@@ -309,7 +309,7 @@ def _remembered(
         meltdown_since = None
     elif meltdown_since is None:
         meltdown_since = now
-    return replace(
+    return changed(
         memory,
         condemned=memory.condemned.union(actions.condemned),
         replacements=replacements,

@@ -7,12 +7,14 @@ The chain of all bounds' verdicts (``bounds.BOUNDS``) is kept with the decision,
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from numbers import Real
 from typing import Any
 
 from coordinator.controller.bounds import BOUNDS, LASTING, Limits, wishes_after
-from coordinator.controller.pool import PoolMemory
+from coordinator.controller.pool import PoolMemory, changed
 from coordinator.engines.base import Decision, DecisionEngine, PoolView
 from coordinator.errors import EngineFailed
 from coordinator.pool_values import PoolSpec
@@ -23,6 +25,8 @@ ABSURD = 100_000
 LONGEST_REASON = 2000
 LONGEST_PROBLEM = 300
 LARGEST_MEMORY = 64_000
+#: What is not worth JSON: so many values of so many characters, and numbers below this.
+_SIMPLE_LENGTH, _SIMPLE_TEXT, _SIMPLE_NUMBER = 8, 200, 2**63
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,12 @@ class BoundedDecision:
         return "; ".join(part for part in parts if part)
 
 
+@lru_cache(maxsize=10_000)
+def _passed(name: str, size: int) -> BoundStep:
+    """The link of a bound that had nothing against ``size``: nearly all are, in each cycle."""
+    return BoundStep(name, size)
+
+
 def decide(engine: DecisionEngine, limits: Limits) -> BoundedDecision:
     """Ask the engine and bound its wish. Never raises, whatever the engine does."""
     wish, problem = _ask(engine, limits.view)
@@ -70,8 +80,11 @@ def decide(engine: DecisionEngine, limits: Limits) -> BoundedDecision:
     chain = [BoundStep("engine", size, wish.reason)]
     for name, bound in BOUNDS:
         verdict = bound(size, wish, limits)
-        size = verdict.size
-        chain.append(BoundStep(name, size, verdict.reason))
+        if verdict is None:
+            chain.append(_passed(name, size))
+        else:
+            size = verdict.size
+            chain.append(BoundStep(name, size, verdict.reason))
     return BoundedDecision(wish=wish, size=size, chain=tuple(chain), problem=problem)
 
 
@@ -81,7 +94,7 @@ def remembered(
     """What the next decision has to know of this one; ``there``: the supply it was made on."""
     present = there if memory.wanted is None else memory.wanted
     rules = spec.rules
-    return replace(
+    return changed(
         memory,
         wanted=decision.size,
         reason=decision.reason,
@@ -119,16 +132,18 @@ def usable(answer: Any) -> Decision:
     if not isinstance(answer, Decision):
         raise EngineFailed(f"it answered {type(answer).__name__}, not a Decision")
     size: Any = answer.size
-    is_number = isinstance(size, Real) and not isinstance(size, bool)  # numpy's are Real too
+    is_number = type(size) is int or (  # numpy's are Real too
+        isinstance(size, Real) and not isinstance(size, bool)
+    )
     if not is_number:
         raise EngineFailed(f"it wants {str(size)[:40]!r} workers, which is no number")
     if not 0 <= size <= ABSURD or size != int(size):  # neither is true of NaN
         raise EngineFailed(f"it wants {float(size):g} workers")
     own = vars(answer)
     victims: Any = own["victims"]
-    if not isinstance(victims, tuple | list) or not all(isinstance(v, str) for v in victims):
+    if not isinstance(victims, (tuple, list)) or not all(isinstance(v, str) for v in victims):
         raise EngineFailed("its victims are not a list of node ids")
-    if not all(isinstance(own[name], bool) for name in ("held", "stable")):
+    if not (isinstance(own["held"], bool) and isinstance(own["stable"], bool)):
         raise EngineFailed("its 'held' or 'stable' is neither true nor false")
     return Decision(
         size=int(size),
@@ -143,6 +158,8 @@ def usable(answer: Any) -> Decision:
 
 
 def _named_variables(given: Any) -> dict[str, dict[str, str]]:
+    if given == {}:
+        return {}
     if isinstance(given, dict) and all(
         isinstance(name, str)
         and isinstance(own, dict)
@@ -188,8 +205,8 @@ def _plain(name: str, given: Any) -> dict[str, Any]:
     """What comes back to the engine, as JSON has it. Raises EngineFailed."""
     if not isinstance(given, dict):
         raise EngineFailed(f"its {name} is not a dict")
-    if not given:
-        return {}
+    if (simple := _simple(given)) is not None:
+        return simple
     try:
         text = json.dumps(given, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as problem:
@@ -198,3 +215,29 @@ def _plain(name: str, given: Any) -> dict[str, Any]:
         raise EngineFailed(f"its {name} is larger than {LARGEST_MEMORY} bytes")
     plain: dict[str, Any] = json.loads(text)
     return plain
+
+
+def _simple(given: dict[Any, Any]) -> dict[str, Any] | None:
+    """A copy of a few short values that are the same as JSON has them, without making JSON of
+    them: what our engines remember is no more. None for all else.
+    """
+    if len(given) > _SIMPLE_LENGTH:
+        return None
+    simple: dict[str, Any] = {}
+    for name, value in given.items():
+        is_list = type(value) is list and len(value) <= _SIMPLE_LENGTH
+        if not _is_simple(name) or type(name) is not str:
+            return None
+        if not (all(map(_is_simple, value)) if is_list else _is_simple(value)):
+            return None
+        simple[name] = list(value) if is_list else value
+    return simple
+
+
+def _is_simple(value: Any) -> bool:
+    kind = type(value)
+    if kind is str:
+        return len(value) <= _SIMPLE_TEXT
+    if kind is float:
+        return math.isfinite(value)
+    return kind is bool or value is None or (kind is int and abs(value) < _SIMPLE_NUMBER)

@@ -24,7 +24,7 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from agent.wire import from_wire, to_wire
-from coordinator.engines.base import Decision, PoolView
+from coordinator.engines.base import Decision, PoolView, is_ours
 from coordinator.errors import EngineFailed
 from coordinator.plugins import find_plugin
 from coordinator.pool_values import PoolSpec
@@ -35,7 +35,6 @@ START_WITHIN = 30.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 #: Bytes of an answer; more is a defect, not a decision.
 LONGEST_ANSWER = 1_000_000
-_OURS = "coordinator.engines"
 
 
 class _Failed(Exception):
@@ -193,17 +192,9 @@ def engine_for(spec: PoolSpec, deadline: float) -> Any:
     Raises ConfigProblem for an engine that does not exist.
     """
     found = find_plugin("epu.engines", spec.engine_type)
-    if _is_ours(found, spec.engine_settings):
+    if is_ours(found, spec.engine_settings):
         return found()
     return EngineProcess(spec.name, spec.engine, deadline)
-
-
-def _is_ours(engine: type, settings: Any) -> bool:
-    """Whether the engine, and every member that it asks in turn, is one of this package's."""
-    return engine.__module__.startswith(f"{_OURS}.") and all(
-        _is_ours(type(member.engine), member.settings)
-        for member in getattr(settings, "members", ())
-    )
 
 
 def _named(answer: Mapping[str, Any]) -> Exception:

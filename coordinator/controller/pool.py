@@ -8,7 +8,7 @@ All of it goes to and comes from plain JSON values; an empty memory is a good me
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -88,9 +88,21 @@ class PoolMemory:
     rollout: Rollout | None = None
 
 
+def changed(memory: PoolMemory, **changes: Any) -> PoolMemory:
+    """``memory`` with other values for some fields. Raises TypeError for an unknown one.
+
+    As ``dataclasses.replace`` at a tenth of its time: each cycle has several for each pool.
+    """
+    fresh = object.__new__(PoolMemory)
+    fresh.__dict__.update(memory.__dict__, **changes)
+    if len(fresh.__dict__) != len(memory.__dict__):
+        raise TypeError(f"no such field: {', '.join(changes.keys() - memory.__dict__.keys())}")
+    return fresh
+
+
 def released(memory: PoolMemory) -> PoolMemory:
     """``memory`` with a brake that begins anew: an operator says that the view is right."""
-    return replace(memory, unhealthy={}, brake=BrakeLevel.NORMAL, meltdown_since=None, braked=())
+    return changed(memory, unhealthy={}, brake=BrakeLevel.NORMAL, meltdown_since=None, braked=())
 
 
 def memory_to_dict(memory: PoolMemory) -> dict[str, Any]:

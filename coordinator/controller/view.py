@@ -30,7 +30,7 @@ from coordinator.controller.health import (
     sight_of,
     still_beats,
 )
-from coordinator.controller.pool import PoolMemory, Replacement
+from coordinator.controller.pool import PoolMemory, Replacement, changed
 from coordinator.engines.base import (
     UNHEALTHY,
     Decision,
@@ -179,7 +179,7 @@ def sync_from_observed(
     if backoff.waves > memory.backoff.waves and backoff.seconds_left(now) > 0:
         fields = {"reason": backoff.reason, "until": backoff.until, "failures": backoff.failures}
         events.append(("backoff", fields))
-    synced = replace(
+    synced = changed(
         memory,
         began=now if memory.began is None else memory.began,
         health=kept_notes,

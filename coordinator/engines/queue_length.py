@@ -14,7 +14,7 @@ says the same in every cycle.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from coordinator.engines.base import Decision, PoolView
@@ -84,7 +84,7 @@ class QueueLength:
         emptied = emptied_in(view, sight)
         decision = self._wish(view, settings, sight, emptied)
         memory: dict[str, Any] = {"empty_sample": emptied["sample"]} if emptied else {}
-        return _bounded(replace(decision, memory=memory), view, settings)
+        return _bounded(decision, memory, view, settings)
 
     def _wish(
         self,
@@ -147,7 +147,9 @@ def _was_carried_out(view: PoolView, seen: dict[str, Any]) -> bool:
     )
 
 
-def _bounded(decision: Decision, view: PoolView, settings: QueueLengthSettings) -> Decision:
+def _bounded(
+    decision: Decision, memory: dict[str, Any], view: PoolView, settings: QueueLengthSettings
+) -> Decision:
     """The engine's own minimum and maximum, which hold whatever the queue says."""
     size, reason = decision.size, decision.reason
     if size < settings.min_instances:
@@ -157,4 +159,11 @@ def _bounded(decision: Decision, view: PoolView, settings: QueueLengthSettings) 
         size = settings.max_instances
         reason = f"{decision.reason}; max_instances is {settings.max_instances}"
     stable = decision.stable and size == len(view.supply)
-    return replace(decision, size=size, reason=reason, stable=stable)
+    return Decision(
+        size=size,
+        reason=reason,
+        stable=stable,
+        held=decision.held,
+        memory=memory,
+        seen=decision.seen,
+    )

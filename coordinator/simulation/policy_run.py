@@ -8,10 +8,11 @@ ever more seldom while nothing changes, at least every ``step`` seconds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent.messages import HealthStatus, InstanceState, InstanceView, NodeSigns
 from coordinator.controller.bounds import Limits
@@ -19,10 +20,16 @@ from coordinator.controller.decision import decide, remembered
 from coordinator.controller.pool import PoolMemory
 from coordinator.controller.victims import taken_back, victims
 from coordinator.controller.view import previous_decision
-from coordinator.engines.base import DecisionEngine, PoolView, ViewedInstance, ViewedReading
+from coordinator.engines.base import (
+    DecisionEngine,
+    PoolView,
+    ViewedInstance,
+    ViewedReading,
+    is_ours,
+)
 from coordinator.pool_values import PoolSpec
 from coordinator.schedule import entry_in_force
-from coordinator.simulation.policy_workers import Fleet, Worker
+from coordinator.simulation.policy_workers import Fleet, Sight, Worker
 from coordinator.simulation.trace_load import Load
 from coordinator.simulation.trace_times import Times
 
@@ -30,12 +37,10 @@ from coordinator.simulation.trace_times import Times
 #: changes the next one is so many times later, up to the step.
 SHORTEST = 1.0
 LATER = 4.0
-#: An engine is told the age of a worker to so many seconds.
-AGES_WITHIN = 60.0
+_PARTS = ("ready", "unacknowledged", "arrivals", "departures")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Point:
+class Point(NamedTuple):
     """The pool from one cycle to the next. ``wanted`` after all bounds."""
 
     at: float
@@ -118,15 +123,19 @@ class _Policy:
         self._fleet = fleet
         self._run = run
         self._memory = PoolMemory()
-        self._queues = tuple(spec.role.work_queues)
-        ours = type(engine).__module__.startswith("coordinator.engines.")
+        #: By the parts of a Sight.
+        self._readings = tuple(
+            tuple(f"queue.{queue}.{part}" for part in _PARTS) for queue in spec.role.work_queues
+        )
+        ours = is_ours(type(engine), spec.engine_settings)
         self._figures = not ours or _has_metric(spec.engine)
+        self._same_for = math.inf if ours else 0.0
 
     def cycle(self, now: float) -> bool:
         """One decision; whether it changed the pool."""
         fleet, spec, run = self._fleet, self._spec, self._run
-        ready, in_hand = fleet.queue(now)
-        view = self._view(now, ready, in_hand)
+        sight = fleet.sight(now)
+        view = self._view(now, sight)
         rules = spec.rules
         scheduled = entry_in_force(rules.schedule, now) if rules.schedule else None
         limits = Limits(view=view, spec=spec, memory=self._memory, scheduled=scheduled)
@@ -143,56 +152,69 @@ class _Policy:
             self._memory = remembered(self._memory, spec, decision, supply, now)
             if decision.size != supply:
                 changed = self._carry_out(decision.size - supply, decision.wish.victims, now)
-        states = [worker.state for worker in fleet.workers.values()]
-        running = states.count(InstanceState.RUNNING)
-        draining = states.count(InstanceState.DRAINING)
+        running, booting, draining = fleet.counts()
         run.points.append(
             Point(
                 at=now,
                 wanted=decision.size,
                 running=running,
-                booting=len(states) - running - draining,
+                booting=booting,
                 draining=draining,
-                ready=ready,
-                in_hand=in_hand,
+                ready=sight.ready,
+                in_hand=sight.in_hand,
             )
         )
         return changed
 
-    def _view(self, now: float, ready: float, in_hand: float) -> PoolView:
-        fleet = self._fleet
+    def _view(self, now: float, sight: Sight) -> PoolView:
         sample = str(self._run.cycles)
-        readings: dict[str, ViewedReading] = {}
-        rates = fleet.rates(now)
-        for queue in self._queues:
-            values = {"ready": ready, "unacknowledged": in_hand}
-            if rates is not None:
-                values["arrivals"], values["departures"] = rates
-            for part, value in values.items():
-                name = f"queue.{queue}.{part}"
-                readings[name] = ViewedReading(value=value, age=0.0, sample=sample)
+        readings = {
+            name: ViewedReading(value=value, age=0.0, sample=sample)
+            for names in self._readings
+            for name, value in zip(names, sight, strict=True)
+            if value is not None
+        }
         return PoolView(
             pool=self._spec.name,
             now=now,
-            instances=tuple(
-                _viewed(worker, self._spec, now, self._figures) for worker in fleet.workers.values()
-            ),
+            instances=self._viewed(now),
             readings=readings,
             heartbeat_interval=self._spec.role.heartbeat_interval,
             settings=self._spec.engine_settings,
             previous=previous_decision(self._memory, self._spec),
         )
 
+    def _viewed(self, now: float) -> tuple[ViewedInstance, ...]:
+        """The workers as an engine sees them.
+
+        Nearly all the time of a simulation would go into making these anew in each cycle; so
+        one that looks the same is the same, its age apart, which no engine of ours looks at.
+        """
+        figures, too_old = self._figures, now - self._same_for
+        instances = []
+        for worker in self._fleet.workers.values():
+            looks = worker.looks
+            if worker.looks_since <= too_old:
+                looks.clear()
+            busy = worker.free_at > now
+            known = looks.get(busy)
+            if (
+                known is None
+                or known.state is not worker.state
+                or (figures and known.figures != _figures(worker, now))
+            ):
+                if not looks:
+                    worker.looks_since = now
+                known = looks[busy] = _viewed(worker, self._spec, now, figures)
+            instances.append(known)
+        return tuple(instances)
+
     def _carry_out(self, difference: int, preferred: tuple[str, ...], now: float) -> bool:
         """Launch or take back so many more, or drain so many fewer."""
         fleet = self._fleet
         by_id = {worker.node_id: worker for worker in fleet.workers.values()}
         if difference > 0:
-            draining = [
-                _record(worker, self._spec)
-                for worker in by_id.values()
-                if worker.state is InstanceState.DRAINING
-            ]
+            draining = [_record(worker, self._spec) for worker in fleet.draining]
             back = taken_back(draining, difference)
             for one in back:
                 fleet.take_back(by_id[one.node_id], now)
@@ -229,41 +251,38 @@ def _has_metric(section: Mapping[str, Any]) -> bool:
 
 def _figures(worker: Worker, now: float) -> dict[str, float]:
     """What a simulated worker tells of itself: how busy it was, as CPU load."""
+    if worker.state is InstanceState.BOOTING:
+        return {}
     return {"cpu_percent": 100.0 * worker.busy_share(now)}
 
 
 def _viewed(worker: Worker, spec: PoolSpec, now: float, figures: bool) -> ViewedInstance:
-    """The worker as an engine sees it; the same value while only its age differs a little."""
+    """The worker as an engine sees it."""
     running = worker.state is not InstanceState.BOOTING
-    busy = worker.free_at > now if running else None
-    look = worker.state, busy, worker.busy_share(now) if running and figures else None
-    known = worker.viewed
-    if known is not None and look == worker.viewed_as and now - worker.viewed_at < AGES_WITHIN:
-        return known
-    worker.viewed_at, worker.viewed_as = now, look
-    worker.viewed = ViewedInstance(
+    return ViewedInstance(
         node_id=worker.node_id,
         state=worker.state,
         health=HealthStatus.OK if running else HealthStatus.UNKNOWN,
-        busy=busy,
+        busy=worker.free_at > now if running else None,
         age=now - worker.wanted_at,
         template=spec.template,
-        figures=_figures(worker, now) if running and figures else {},
+        figures=_figures(worker, now) if figures else {},
         heard_age=0.0 if running else None,
     )
-    return worker.viewed
 
 
 def _record(worker: Worker, spec: PoolSpec) -> InstanceView:
-    record: dict[str, Any] = {
-        "node_id": worker.node_id,
-        "launch_id": worker.node_id.removesuffix("-0"),
-        "index": 0,
-        "pool": spec.name,
-        "cloud": "simulated",
-        "template": spec.template,
-        "state": worker.state,
-        "wanted_at": worker.wanted_at,
-        "state_since": worker.since,
-    }
-    return InstanceView(**record)
+    known = worker.record
+    if known is None or known.state is not worker.state or known.state_since != worker.since:
+        known = worker.record = InstanceView(
+            node_id=worker.node_id,
+            launch_id=worker.node_id.removesuffix("-0"),
+            index=0,
+            pool=spec.name,
+            cloud="simulated",
+            template=spec.template,
+            state=worker.state,
+            wanted_at=worker.wanted_at,
+            state_since=worker.since,
+        )
+    return known

@@ -11,8 +11,9 @@ from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass, field
 from random import Random
+from typing import NamedTuple
 
-from agent.messages import InstanceState
+from agent.messages import InstanceState, InstanceView
 from coordinator.engines.base import ViewedInstance
 from coordinator.simulation.trace_load import Load
 from coordinator.simulation.trace_times import Times
@@ -37,10 +38,10 @@ class Worker:
     measured_at: float = 0.0
     measured_busy: float = 0.0
     share: float = 0.0
-    #: As an engine sees it: since when, and by what else it would look otherwise.
-    viewed: ViewedInstance | None = None
-    viewed_at: float = 0.0
-    viewed_as: object = None
+    #: As an engine sees it while it is idle, and while it is busy, and since when.
+    looks: dict[bool, ViewedInstance] = field(default_factory=dict)
+    looks_since: float = 0.0
+    record: InstanceView | None = None
 
     def is_busy(self, now: float) -> bool:
         return self.free_at > now
@@ -53,6 +54,18 @@ class Worker:
             self.share = min(1.0, max(0.0, (busy - self.measured_busy) / passed))
             self.measured_at, self.measured_busy = now, busy
         return self.share
+
+
+class Sight(NamedTuple):
+    """Messages ready and in hand, and those that came and were done each second lately.
+
+    None while the rates are unknown.
+    """
+
+    ready: float
+    in_hand: float
+    arrivals: float | None = None
+    departures: float | None = None
 
 
 @dataclass
@@ -68,9 +81,24 @@ class Fleet:
     ended: int = 0
     machine_seconds: float = 0.0
     _free: list[tuple[float, int]] = field(default_factory=list)
+    #: Those that boot or drain, by number: few of many.
+    _moving: dict[int, Worker] = field(default_factory=dict)
     _seen: deque[tuple[float, int, int]] = field(default_factory=deque)
 
     # ------------------------------------------------------------ machines
+
+    @property
+    def draining(self) -> list[Worker]:
+        """Those that end when they have done what they hold, oldest first."""
+        moving = sorted(self._moving.items())
+        return [one for _, one in moving if one.state is InstanceState.DRAINING]
+
+    def counts(self) -> tuple[int, int, int]:
+        """How many run, boot and drain."""
+        moving = len(self._moving)
+        states = [one.state for one in self._moving.values()] if moving else []
+        draining = states.count(InstanceState.DRAINING)
+        return len(self.workers) - moving, moving - draining, draining
 
     def launch(self, now: float, boots: bool = True) -> None:
         """One more machine; ``boots`` False: it has been running."""
@@ -83,13 +111,16 @@ class Fleet:
         )
         self.launched += 1
         self.workers[worker.number] = worker
-        if not boots:
+        if boots:
+            self._moving[worker.number] = worker
+        else:
             self._run(worker, now)
 
     def drain(self, worker: Worker, now: float) -> None:
         """It takes no more; it ends when it has done what it holds. One that boots ends now."""
         if worker.state is InstanceState.RUNNING:
             worker.state, worker.since = InstanceState.DRAINING, now
+            self._moving[worker.number] = worker
             self._free = [one for one in self._free if one[1] != worker.number]
             heapq.heapify(self._free)
         else:
@@ -98,23 +129,27 @@ class Fleet:
     def take_back(self, worker: Worker, now: float) -> None:
         """A draining one works on."""
         worker.state, worker.since = InstanceState.RUNNING, now
+        del self._moving[worker.number]
         heapq.heappush(self._free, (max(now, worker.free_at), worker.number))
 
     def next_change(self, now: float) -> float:
         """When the next machine comes up or has drained; infinite when none will."""
         soonest = float("inf")
-        for worker in self.workers.values():
+        for worker in self._moving.values():
             if worker.state is InstanceState.BOOTING:
                 soonest = min(soonest, worker.ready_at)
-            elif worker.state is InstanceState.DRAINING:
+            else:
                 soonest = min(soonest, worker.free_at)
         return max(now, soonest)
 
     def settle(self, now: float) -> bool:
         """Machines whose boot or drain is over by ``now``; whether there were any."""
+        if not self._moving:
+            return False
         changed = False
-        for worker in list(self.workers.values()):
+        for _, worker in sorted(self._moving.items()):
             if worker.state is InstanceState.BOOTING and worker.ready_at <= now:
+                del self._moving[worker.number]
                 self._run(worker, now)
                 changed = True
             elif worker.state is InstanceState.DRAINING and worker.free_at <= now:
@@ -130,7 +165,7 @@ class Fleet:
     def _end(self, worker: Worker, now: float) -> None:
         self.machine_seconds += now - worker.wanted_at
         self.ended += 1
-        del self.workers[worker.number]
+        del self.workers[worker.number], self._moving[worker.number]
 
     # ------------------------------------------------------------ messages
 
@@ -153,34 +188,28 @@ class Fleet:
             waits.append(begins - arrived)
             place += 1
 
-    def queue(self, now: float) -> tuple[float, float]:
-        """Messages ready and in hand."""
-        if self.load.queue is not None:
-            return self.load.queue_at(now)
-        waiting = bisect_right(self.load.arrivals, now) - len(self.waits)
-        return float(waiting * self.load.group), float(self._in_hand(now) * self.load.group)
-
-    def rates(self, now: float) -> tuple[float, float] | None:
-        """Messages that came and that were done each second lately; None while unknown."""
-        if self.load.queue is not None:
-            return None
-        came = bisect_right(self.load.arrivals, now)
-        done = len(self.waits) - self._in_hand(now)
+    def sight(self, now: float) -> Sight:
+        """The queue as the sensors service would see it."""
+        load, group = self.load, self.load.group
+        if load.queue is not None:
+            return Sight(*load.queue_at(now))
+        came = bisect_right(load.arrivals, now)
+        taken = len(self.waits)
+        in_hand = sum([worker.free_at > now for worker in self.workers.values()])
+        done = taken - in_hand
         seen = self._seen
         seen.append((now, came, done))
         while len(seen) > 2 and seen[1][0] <= now - RATE_WINDOW:
             seen.popleft()
         then, came_then, done_then = seen[0]
         passed = now - then
+        found = float((came - taken) * group), float(in_hand * group)
         if passed <= 0:
-            return None
-        group = self.load.group
-        return (came - came_then) * group / passed, max(0, done - done_then) * group / passed
+            return Sight(*found)
+        arrivals = (came - came_then) * group / passed
+        return Sight(*found, arrivals, max(0, done - done_then) * group / passed)
 
     def unserved(self, now: float) -> list[float]:
         """How long those that still wait have waited."""
         came = bisect_right(self.load.arrivals, now)
         return [now - self.load.arrivals[place] for place in range(len(self.waits), came)]
-
-    def _in_hand(self, now: float) -> int:
-        return sum(1 for worker in self.workers.values() if worker.free_at > now)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -146,6 +149,77 @@ def test_no_message_is_lost_and_no_bound_is_broken(
     assert all(wait >= 0 for wait in found.waits)
     assert all(least <= point.wanted <= most for point in found.points)
     assert found.machine_seconds <= (found.launches + least) * (load.ends - load.began)
+
+
+#: Each kind of engine, and what it made of ``busy_day`` when the simulation was slow and plain.
+SAME_AS_EVER: tuple[tuple[dict[str, Any], tuple[int, int, int, int, str]], ...] = (
+    (QUEUE, (322, 15, 15, 38077, "a861fa9cb1859197")),
+    (
+        {"type": "target_tracking", "queue": "work", "target": 2},
+        (512, 87, 87, 44040, "f3e12a1d054c0b26"),
+    ),
+    (
+        {"type": "target_tracking", "metric_kind": "utilisation"}
+        | {"metric": "cpu_percent", "target": 60},
+        (383, 76, 75, 73293, "5c42e6f12d6ca368"),
+    ),
+    (
+        {"type": "time_to_drain", "queue": "work", "drain_time": 300, "boot_time": 60},
+        (487, 230, 224, 94109, "6faf0404847220ff"),
+    ),
+    (
+        {"type": "sensor_threshold", "metric": "cpu_percent"}
+        | {"scale_up_threshold": 80, "scale_down_threshold": 20},
+        (303, 15, 5, 76820, "9a4b9d5a37167afd"),
+    ),
+    (
+        {"type": "combined"}
+        | {"engines": {"a": QUEUE, "b": {"type": "target_tracking", "queue": "work", "target": 3}}},
+        (327, 16, 16, 38503, "403d45e9ff9ae3ce"),
+    ),
+)
+
+
+def busy_day() -> Load:
+    """Two hours with a rush in their middle, 20 s a message."""
+    random = Random(3)
+    times = sorted(3600 + 3600 * (random.random() - random.random()) for _ in range(1500))
+    return jobs(*((at, 5 + 30 * random.random()) for at in times))
+
+
+def fingerprint(found: PolicyRun) -> tuple[int, int, int, int, str]:
+    """What can't be the same by chance when a run is another one."""
+    points = [[round(float(value), 6) for value in one] for one in found.points]
+    told = [points, [round(one, 6) for one in found.waits], found.held, found.failures]
+    digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+    seconds = round(found.machine_seconds)
+    return found.cycles, found.launches, found.terminations, seconds, digest
+
+
+@pytest.mark.parametrize(
+    ("engine", "told"), SAME_AS_EVER, ids=[str(engine["type"]) for engine, _ in SAME_AS_EVER]
+)
+def test_a_run_is_the_same_to_the_last_bit_however_fast_it_is_made(
+    engine: dict[str, Any], told: tuple[int, int, int, int, str]
+) -> None:
+    """And ages, which are not renewed in each cycle, are nothing that our engines look at."""
+    section = {"engine": engine, "min": 1, "max": 30, "stabilization_window": 120}
+    section |= {"cooldown_up": 5, "cooldown_down": 20}
+    spec = parse_pool("p", section)
+    ours = find_plugin("epu.engines", spec.engine_type)()
+
+    class Ageless:
+        __module__ = ours.__module__
+        Settings = dict
+
+        def decide(self, view: PoolView) -> Decision:
+            ageless = tuple(replace(one, age=-1e9) for one in view.instances)
+            wish: Decision = ours.decide(replace(view, instances=ageless))
+            return wish
+
+    load = busy_day()
+    assert fingerprint(run_policy(spec, ours, load, BOOT, seed=1)) == told
+    assert fingerprint(run_policy(spec, Ageless(), load, BOOT, seed=1)) == told
 
 
 def test_very_many_messages_are_simulated_in_groups() -> None:

@@ -19,6 +19,7 @@ from nameko.containers import ServiceContainer
 from nameko.exceptions import BadRequest
 
 from agent.broker_link import one_line
+from agent.watchdog import HUNG_AFTER, stay_awake
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,11 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def run_service(service_class: type, config: dict[str, Any]) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code. Waits for the broker by itself."""
+    """Serve until SIGTERM or SIGINT; the exit code. Waits for the broker by itself.
+
+    ``HUNG_AFTER`` in ``config``: seconds without a turn for its greenlets that end it.
+    """
+    eventlet.spawn_n(stay_awake, config.get("HUNG_AFTER", HUNG_AFTER))
     container = ServiceContainer(service_class, config)
     stopping = GreenEvent()
 

@@ -1,10 +1,12 @@
-"""Ends a process whose connection to the broker looks open but is dead.
+"""Ends a process that nothing inside it can free; its supervisor starts it anew.
 
-Works with threads and, where they are patched in, with greenlets.
+Either its connection to the broker looks open but is dead (``Watchdog``), or one of its
+greenlets does not give way to the others (``stay_awake``).
 """
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import threading
@@ -14,7 +16,8 @@ from contextlib import contextmanager
 
 log = logging.getLogger(__name__)
 
-#: Seconds after which a publish on a connection that looks open counts as hung.
+#: Seconds after which a publish on a connection that looks open, or a process in which no
+#: greenlet gets its turn, counts as hung.
 HUNG_AFTER = 60.0
 
 
@@ -51,3 +54,16 @@ class Watchdog:
             if self.hung(time.monotonic()):
                 log.error("a publish has been hanging for %.0f s: starting anew", self._after)
                 self._end()
+
+
+def stay_awake(after: float = HUNG_AFTER) -> None:
+    """End the process once this loop has had no turn for ``after`` seconds; to be spawned.
+
+    One greenlet that blocks (a driver's call, a library that was not patched, an endless
+    loop) stops all of them, the one that would notice too. So the alarm is a thread of C,
+    which needs no turn; it writes to stderr where every thread stands. A process that was
+    itself stopped for so long starts anew when it goes on.
+    """
+    while True:
+        faulthandler.dump_traceback_later(after, exit=True)
+        time.sleep(after / 10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -126,6 +127,31 @@ def done(path: Path) -> Counter[str]:
     """How often each job was done: each line is one time."""
     lines = path.read_text().splitlines() if path.exists() else []
     return Counter(line.split()[0] for line in lines)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("victim", ["provisioner", "controller", "sensors", "registrar"])
+def test_a_part_that_stands_still_makes_nobody_missing_and_the_loss_meanwhile_is_made_good(
+    shaken_system: Any, figure: Figure, victim: str
+) -> None:
+    system = shaken_system
+    with system.pool(f"still-{victim}", 3, heartbeat_interval=0.5, health=HEALTH) as pool:
+        before = pool.wait_whole(3)
+        pid = system.processes()[victim][1]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            kill_machine(system.cloud.root, min(before))
+            end = time.monotonic() + AWAY
+            while time.monotonic() < end:
+                assert before - {min(before)} <= pool.machines()
+                time.sleep(0.5)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        at = time.time()
+        after = pool.wait_whole(3)
+        figure(f"{victim} goes on to pool whole", time.time() - at)
+        wait_until_heard(system, pool, after)
+        assert before - {min(before)} < after and pool.launched() == 4
 
 
 @pytest.mark.soak

@@ -6,7 +6,11 @@ import os
 import time
 from typing import Any, ClassVar
 
+from eventlet.patcher import original
+
 from agent import bus
+
+WAITED_FOR = original("threading").Semaphore(0)
 
 
 class Echo:
@@ -63,5 +67,23 @@ class EchoAgent:
         return "here"
 
 
+class Hanging:
+    """Gives way to others or not."""
+
+    name = "hanging"
+    part = bus.Part(lambda config: dict(config))
+
+    @bus.rpc
+    def slowly(self, seconds: float) -> str:
+        time.sleep(seconds)
+        return "done"
+
+    @bus.rpc
+    def give_no_way(self) -> None:
+        WAITED_FOR.acquire()  # as some driver of C would: no other greenlet gets a turn
+
+
+KINDS = {"service": Echo, "agent": EchoAgent, "hanging": Hanging}
+
 if __name__ == "__main__":
-    bus.main(EchoAgent if os.environ.get("ECHO") == "agent" else Echo)
+    bus.main(KINDS[os.environ["ECHO"]])

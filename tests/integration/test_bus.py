@@ -39,10 +39,12 @@ SERVICE = Path(__file__).parent / "echo_service.py"
 class Process:
     """One run of the echo service."""
 
-    def __init__(self, access: BrokerAccess, directory: Path, kind: str = "service") -> None:
+    def __init__(
+        self, access: BrokerAccess, directory: Path, kind: str = "service", **settings: Any
+    ) -> None:
         config = directory / f"{kind}.yaml"
         config.touch(mode=0o600)
-        config.write_text(yaml.safe_dump({"AMQP_URI": access.amqp_url("coordinator")}))
+        config.write_text(yaml.safe_dump({"AMQP_URI": access.amqp_url("coordinator"), **settings}))
         self.log = directory / f"{kind}.log"
         with self.log.open("ab") as log:
             self.popen = subprocess.Popen(
@@ -69,9 +71,9 @@ def echo(
     process.end()
 
 
-def answers(client: RpcClient, service: str = "echo", method: str = "pid") -> Any:
+def answers(client: RpcClient, service: str = "echo", method: str = "pid", *args: Any) -> Any:
     try:
-        return client.call(service, method, timeout=2)
+        return client.call(service, method, *args, timeout=2)
     except CallFailed:
         return None
 
@@ -312,3 +314,18 @@ def test_the_watchdog_bites_only_while_a_publish_hangs() -> None:
         assert not watchdog.hung(now + 1)
         assert watchdog.hung(now + 100)
     assert not watchdog.hung(now + 100)
+
+
+def test_a_process_in_which_nobody_gets_a_turn_ends_and_says_where_it_stood(
+    broker: BrokerAccess, tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
+    process = Process(broker, tmp_path, "hanging", HUNG_AFTER=3.0)
+    with RpcClient(broker.amqp_url("coordinator"), timeout=5) as client:
+        up = lambda: answers(client, "hanging", "slowly", 0)  # noqa: E731
+        eventually(up, 20, lambda: process.log.read_text())
+        assert client.call("hanging", "slowly", 4.0, timeout=20) == "done", "it gave way"
+        with pytest.raises(CallFailed):
+            client.call("hanging", "give_no_way", timeout=1)
+    assert process.popen.wait(30) == 1
+    assert "in give_no_way" in process.log.read_text()
+    process.end()

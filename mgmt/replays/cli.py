@@ -131,6 +131,8 @@ def _file_of(invocation: Invocation) -> Path | None:
     """The controller's store of the run that is meant, if it is on this machine."""
     from mgmt.run_locator import only_living_run, open_run, state_dir_of
 
+    if invocation.accounts:
+        return None  # no run of this machine
     run = open_run(invocation.run) if invocation.run else only_living_run()
     directory = state_dir_of(run)
     file = None if directory is None else directory / "controller.db"

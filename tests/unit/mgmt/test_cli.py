@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -157,38 +156,6 @@ def test_an_unknown_run_is_exit_3_and_one_line(run, words):
     assert "Traceback" not in result.output
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["pools"],
-        ["pool", "show", "x"],
-        ["pool", "set-n", "x", "3"],
-        ["nodes"],
-        ["events"],
-        ["explain", "x"],
-        ["node", "show", "x-0"],
-        ["node", "logs", "x-0"],
-        ["node", "exec", "x-0", "ls"],
-        ["token", "create", "--pool", "x"],
-        ["wait", "x", "--timeout", "0"],
-        ["pool", "hold", "x"],
-        ["pool", "resume", "x"],
-        ["pool", "override", "x", "3"],
-        ["pool", "rollout", "x", "--wait"],
-        ["hold"],
-        ["resume"],
-        ["watch"],
-        ["graph", "--out", "x.csv"],
-    ],
-)
-def test_a_dead_broker_is_exit_5_without_its_password(run, tmp_path, words):
-    result = run(*words, "--accounts", accounts_at(tmp_path, closed_port()))
-    assert result.exit_code == ExitCode.UNREACHABLE
-    assert "can't be reached" in result.stderr
-    assert len(result.stderr.splitlines()) == 1
-    assert "s3cr3t" not in result.output
-
-
 def test_events_of_files_need_no_system_and_name_the_lines_that_are_broken(run, tmp_path):
     line = 'EPU_EVENT {"time": 1.0, "source": "controller", "name": "decision", "sequence": 4}'
     (tmp_path / "a.log").write_text(f"hello\n{line}\n{line[:30]}\n")
@@ -207,26 +174,6 @@ def test_starting_with_an_existing_broker_that_is_not_there_is_exit_5(run, tmp_p
     assert result.exit_code == ExitCode.UNREACHABLE
     assert "no broker answers at" in result.stderr
     assert "s3cr3t" not in result.output
-
-
-def test_a_broker_that_accepts_and_says_nothing_is_given_up_in_time(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("mgmt.invocation.cli.ANSWER_WITHIN", 1.0)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        accounts = accounts_at(tmp_path, server.getsockname()[1])
-        result: list[Result] = []
-        work = threading.Thread(
-            target=lambda: result.append(run("pools", "--accounts", accounts)), daemon=True
-        )
-        work.start()
-        work.join(timeout=10)
-    assert result, "the command hangs"
-    assert result[0].exit_code == ExitCode.UNREACHABLE
-
-
-def test_the_shell_reaches_nobody_with_a_dead_broker(run, tmp_path):
-    accounts = accounts_at(tmp_path, closed_port())
-    result = run("shell", "-c", "n.rpc.management.status()", "--accounts", accounts)
-    assert result.exit_code == ExitCode.UNREACHABLE
 
 
 def test_a_missing_accounts_file_is_a_wrong_option(run, tmp_path):

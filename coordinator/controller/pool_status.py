@@ -45,6 +45,11 @@ def pool_line(
         "unhealthy": counts.get("unhealthy", 0),
         "old": len(old) if old is not None else None,
         "rollout": None if memory.rollout is None else memory.rollout.status(old, now),
+        "zombies": [
+            {"node_id": one.node_id, "cloud": one.cloud, "cloud_id": one.cloud_id}
+            for one in (outcome.observed.census.zombies if outcome is not None else ())
+        ],
+        "rogues": sorted(memory.rogues),
         "kept": len(actions.kept) if actions is not None else 0,
         "was_running": outcome.ready_once if outcome is not None else False,
         "brake": actions.brake.level.value if actions is not None else "NORMAL",

@@ -31,6 +31,7 @@ from coordinator.provisioner.looks import LAUNCHES_OF_A_LOOK, Looks
 from coordinator.provisioner.reconcile import Listing, Sightings, sync_from_observed
 from coordinator.provisioner.steps import (
     CallLaunch,
+    CallStop,
     CallTerminate,
     MarkBootFailed,
     Move,
@@ -38,6 +39,7 @@ from coordinator.provisioner.steps import (
     wake_at,
 )
 from coordinator.provisioner.witness import silence
+from coordinator.provisioner.zombies import tell_to_stop
 
 log = logging.getLogger(__name__)
 
@@ -243,6 +245,8 @@ class CloudCycle:
                     moves.append(change)
                 case MarkBootFailed():
                     moves.append(self.calls.explained(action))
+                case CallStop(node_ids=node_ids):
+                    tell_to_stop(self._tools, records, node_ids)
                 case CallTerminate(node_ids=node_ids, cloud_ids=cloud_ids):
                     ending = set(node_ids)
                     self.calls.terminate([r for r in records if r.node_id in ending], cloud_ids)

@@ -200,8 +200,8 @@ def _cancelled(record: Record, enabled: bool, now: float, reason: str) -> Change
 
 
 def _terminated(record: Record, now: float, reason: str) -> Change | None:
-    if record.state is TERMINATED and record.cloud_id is not None:
-        return note(record, next_attempt_at=now)  # a zombie: ask the cloud once more
+    if record.state is TERMINATED and record.cloud:
+        return note(record, next_attempt_at=now)  # a zombie: ask the cloud, or its agent
     return unwanted(record, now, reason)
 
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from agent.messages import ADOPTED_CLOUD
 from coordinator.provisioner.lifecycle import (
     BOOT_FAILED,
     BOOTING,
@@ -62,7 +63,14 @@ class CallTerminate:
     cloud_ids: tuple[str, ...]
 
 
-Action = Move | MarkBootFailed | CallLaunch | CallTerminate
+@dataclass(frozen=True, kw_only=True)
+class CallStop:
+    """Tell the agents of machines to stop that their cloud calls gone."""
+
+    node_ids: tuple[str, ...]
+
+
+Action = Move | MarkBootFailed | CallLaunch | CallTerminate | CallStop
 
 
 def next_step(
@@ -86,8 +94,11 @@ def next_step(
     moves: list[Action] = []
     launches: dict[str, None] = {}
     ending: list[tuple[str, str]] = []
+    stopping: list[str] = []
     for record in records:
         due = record.next_attempt_at is None or record.next_attempt_at <= now
+        if _needs_stop(record, due):
+            stopping.append(record.node_id)
         if record.state is REQUESTED and not enabled:
             moves.append(Move(change=move(record, REJECTED, now, "launches are disabled")))
         elif record.state is LAUNCHING and not enabled:
@@ -108,7 +119,7 @@ def next_step(
             moves.append(Move(change=move(record, TERMINATING, now, reason, drain_deadline=None)))
         elif record.cloud_id is not None and _needs_terminate(record, due):
             ending.append((record.node_id, record.cloud_id))
-    actions: list[Action] = []
+    actions: list[Action] = [CallStop(node_ids=tuple(stopping))] if stopping else []
     if ending:
         nodes, machines = zip(*ending, strict=True)
         actions.append(CallTerminate(node_ids=nodes, cloud_ids=machines))
@@ -159,6 +170,15 @@ def _needs_terminate(record: Record, due: bool) -> bool:
     if record.final:  # a zombie that somebody wants terminated again
         return due and record.next_attempt_at is not None
     return due and record.state is TERMINATING
+
+
+def _needs_stop(record: Record, due: bool) -> bool:
+    """Whether its cloud was asked already to end a machine that goes on, or can't be."""
+    if not (record.final and due) or record.next_attempt_at is None:
+        return False
+    if record.cloud == ADOPTED_CLOUD:  # there, to end is to stop
+        return False
+    return record.cloud_id is None or record.terminate_called_at is not None
 
 
 def _overdue(record: Record, now: float, window: float, listed_at: float | None) -> bool:

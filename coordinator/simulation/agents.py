@@ -44,7 +44,8 @@ class Fate:
 class SimulatedAgent:
     """One machine as seen from inside. ``surroundings`` is the world it lives in.
 
-    ``undead``: its cloud says that it is gone, and it goes on. ``mute``: the agent hangs, its
+    ``undead``: its cloud says that it is gone, and it goes on; ``denied``: that cloud does not
+    end it either. ``mute``: the agent hangs, its
     worker goes on. ``cut_off_since``: nothing it sends arrives, its worker's neither.
     """
 
@@ -57,6 +58,7 @@ class SimulatedAgent:
     rng: random.Random
     role: NodeRole = field(default_factory=NodeRole)
     undead: bool = False
+    denied: bool = False
     dead: bool = False
     mute: bool = False
     cut_off_since: float | None = None
@@ -290,6 +292,9 @@ class SimulatedAgent:
             beat = self.beat()
             self.surroundings.publish(beat)
             return to_wire(beat)
+        if method == "stop":
+            self._stop()
+            return None
         if method == "drain":
             self.duty = Duty.DRAIN
         elif self.duty is Duty.DRAIN:
@@ -299,6 +304,14 @@ class SimulatedAgent:
         draining = self.duty is Duty.DRAIN
         answer = DrainAnswer(node_id=self.node_id, draining=draining, drained=drained)
         return to_wire(answer)
+
+    def _stop(self) -> None:
+        """Let the worker finish, then end everything of ours on the machine."""
+        self.duty = Duty.DRAIN
+        if self._advance() or not self.worker_state:
+            self.end(0.1)
+        else:
+            self._later(1.0, "stops", self._stop)
 
     def _advance(self) -> bool:
         """Do what the duty demands; whether the node has drained."""

@@ -102,6 +102,8 @@ class Coordinator:
         #: Node → when the sensors service last got a beat of it, and the one before that.
         self.heard_at: dict[str, float] = {}
         self.heard_before: dict[str, float] = {}
+        #: Pool → when any node of it was last heard, by whichever life of the service.
+        self.beat_at: dict[str, float] = {}
         for cloud in clouds.values():
             cloud.process = self.provisioner
 
@@ -226,14 +228,14 @@ class Coordinator:
 
         return self._wire.send("loopback", deliver)
 
-    def _heard(self, node_id: str) -> None:
-        self.heard_before[node_id] = self.heard_at.get(node_id, 0.0)
-        self.heard_at[node_id] = self._queue.now
+    def _heard(self, beat: Heartbeat) -> None:
+        self.heard_before[beat.node_id] = self.heard_at.get(beat.node_id, 0.0)
+        self.heard_at[beat.node_id] = self.beat_at[beat.pool] = self._queue.now
 
     def deliver_beat(self, beat: Heartbeat) -> None:
         """A node's beat arrives at the sensors service, if that is there."""
         if self.sensors.up:
-            self._heard(beat.node_id)
+            self._heard(beat)
             key = beat_key(beat.pool, beat.node_id)
             self.sensors.part.take_heartbeat(to_wire(beat), key, f"node-{beat.node_id}")
 
@@ -297,7 +299,7 @@ class Coordinator:
 
         def report(data: Any) -> None:
             beat = from_wire(Heartbeat, data)
-            self._heard(beat.node_id)
+            self._heard(beat)
             part.take_report(beat)
 
         return words(

@@ -212,7 +212,8 @@ def _fails(
 def _zombie(
     rng: random.Random, at: float, left: float, pools: Sequence[PoolPlan], *_: Any
 ) -> Happening:
-    return _of_pool(rng, at, "zombie", pools, rng.choice((70.0, 150.0)), count=1)
+    lasts, denied = rng.choice((70.0, 150.0)), rng.random() < 0.5
+    return _of_pool(rng, at, "zombie", pools, lasts, count=1, denied=denied)
 
 
 def _agent_restarts(

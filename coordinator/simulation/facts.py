@@ -61,7 +61,7 @@ class Decided:
 
     ``memory`` is the pool's memory with the batch, ``before`` the one before it. ``unheard``:
     node → for how long it really had not been heard while it could have been (s), for every
-    node that the batch ends. ``reading_age``: how long ago the pool's queue was really read.
+    node that the batch ends.
     """
 
     pool: str
@@ -71,8 +71,26 @@ class Decided:
     memory: Mapping[str, Any]
     before: Mapping[str, Any]
     unheard: Mapping[str, float] = field(default_factory=dict)
-    reading_age: float | None = None
     sees: bool = True
+
+
+@dataclass(frozen=True)
+class Sized:
+    """A pool is to have another size than before, as the controller stored it.
+
+    ``launched``: machines that it commanded with that. ``reading_age``: how long ago (s) what
+    the pool's engine decides by was really read, or its workers really heard, and ``allowed``
+    how old that may be; both None for an engine that looks at neither.
+    """
+
+    pool: str
+    spec: PoolSpec
+    was: int
+    wanted: int
+    launched: int
+    reason: str
+    reading_age: float | None = None
+    allowed: float | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +103,7 @@ class Redelivery:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """One moment. ``moved``, ``decided`` and ``redelivered`` happened since the last one.
+    """One moment. ``moved``, ``decided``, ``sized`` and ``redelivered`` happened since the last.
 
     ``specs``: the pools as they are configured now; ``caps``: pool → the largest cap it had
     lately, ``budgets`` likewise ($ an hour); ``wanted``: sizes that were stored since.
@@ -101,6 +119,7 @@ class Facts:
     budgets: Mapping[str, float] = field(default_factory=dict)
     moved: tuple[Moved, ...] = ()
     decided: tuple[Decided, ...] = ()
+    sized: tuple[Sized, ...] = ()
     redelivered: tuple[Redelivery, ...] = ()
     orphaned: Mapping[str, float] = field(default_factory=dict)
     foreign_ended: tuple[str, ...] = ()

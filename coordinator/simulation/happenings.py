@@ -174,7 +174,7 @@ def _zombie(world: World, happening: Happening) -> Callable[[], None]:
     """Gone for its cloud, silent for a while, and then it is heard again."""
     picked = [agent for agent in _picked(world, happening) if agent.cut_off_since is None]
     for agent in picked:
-        world.become_undead(agent)
+        world.become_undead(agent, happening.values["denied"])
         agent.cut_off()
 
     def over() -> None:

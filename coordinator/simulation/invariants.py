@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
 from agent.messages import DrainInstance, InstanceState, TerminateInstance
-from coordinator.simulation.facts import Decided, Facts, Moved
+from coordinator.simulation.facts import Decided, Facts, Moved, Sized
 
 S = InstanceState
 Invariant = Callable[[Facts], Iterator[str]]
@@ -34,10 +34,10 @@ _EDGES: dict[InstanceState | None, set[InstanceState]] = {
 #: Reasons that begin so end a worker at once: it is silent, or what works on it has failed.
 _AT_ONCE = ("MISSING", "ZOMBIE", "PROCESS_ERROR", "vanished")
 _UNHEALTHY = ("MISSING", "ZOMBIE", "PROCESS_ERROR", "MONITOR_ERROR")
-#: Engines that decide by a queue, by the words of their reasons when they saw it.
-_BY_QUEUE = ("queue_length", "target_tracking", "time_to_drain")
 #: A decision may be so much later than the readings it was made on, s: calls take time.
 SLACK = 12.0
+#: And what it is made on may have been on its way for so long, s.
+LATEST = 15.0
 
 
 def every_machine_has_its_intent(facts: Facts) -> Iterator[str]:
@@ -178,18 +178,34 @@ def nobody_is_condemned_blind(facts: Facts) -> Iterator[str]:
                 yield f"{end.node_id} was called MISSING after {silent:.0f} s of silence"
 
 
-def nobody_shrinks_on_old_readings(facts: Facts) -> Iterator[str]:
-    """Staleness: an engine that follows a queue takes nobody on a reading that is old."""
-    for one in facts.decided:
-        if one.spec.engine_type not in _BY_QUEUE or one.reading_age is None:
+def no_size_follows_an_old_reading(facts: Facts) -> Iterator[str]:
+    """Staleness: no pool grows or shrinks by what was really read or heard too long ago."""
+    for one in facts.sized:
+        if one.reading_age is None or one.allowed is None:
             continue
-        healthy = [end for end in one.batch.drains if not end.reason.startswith(_UNHEALTHY)]
-        seen = [end for end in healthy if "jobs-" in end.reason and "hold" not in end.reason]
-        if seen and one.reading_age > SLACK + 15.0:
+        if one.reading_age <= one.allowed + SLACK + LATEST or _forced(one):
+            continue
+        if one.wanted < one.was or one.launched:
             yield (
-                f"{seen[0].node_id} was taken on a reading of {one.reading_age:.0f} s ago: "
-                f"{seen[0].reason}"
+                f"pool {one.pool} goes from {one.was} to {one.wanted} on a reading of "
+                f"{one.reading_age:.0f} s ago, not {one.allowed:.0f}: {one.reason}"
             )
+
+
+def _forced(one: Sized) -> bool:
+    """Whether a bound that a person set moved the size, not what the engine saw."""
+    rules, engine = one.spec.rules, one.spec.engine
+    named: set[object] = {rules.override.size} if rules.override is not None else set()
+    if one.wanted > one.was:
+        steady = [part.get("preserve_n") for part in engine.get("engines", {}).values()]
+        named |= {one.spec.min, engine.get("min_instances"), *steady}
+        named |= {entry.min for entry in rules.schedule}
+    else:
+        named |= {one.spec.max, engine.get("max_instances")}
+        named |= {entry.max for entry in rules.schedule}
+        if rules.budget is not None:
+            return True
+    return one.wanted in named
 
 
 def the_floor_is_kept(facts: Facts) -> Iterator[str]:
@@ -229,7 +245,7 @@ INVARIANTS: dict[str, Invariant] = {
     "I11": others_are_left_alone,
     "I12": scale_in_redelivers_nothing,
     "blindness": nobody_is_condemned_blind,
-    "staleness": nobody_shrinks_on_old_readings,
+    "staleness": no_size_follows_an_old_reading,
     "bounds": the_floor_is_kept,
 }
 

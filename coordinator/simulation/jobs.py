@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent.messages import BrokerAccess, BrokerAccount
@@ -111,6 +111,8 @@ class SimulatedQueueSensor(QueueLengthSensor):
     def __init__(self, queue: EventQueue, queues: Mapping[str, JobQueue]) -> None:
         super().__init__(ACCESS, lambda: queue.now)
         self.away = False
+        #: The broker takes its management API with it.
+        self.broker_away: Callable[[], bool] = lambda: False
         #: Queue → when it was read last.
         self.read_at: dict[str, float] = {}
         self._queue = queue
@@ -122,7 +124,7 @@ class SimulatedQueueSensor(QueueLengthSensor):
             self._queues[queue].declared = True
 
     def _by_management(self, queue: str) -> Figures | None:
-        if self.away:
+        if self.away or self.broker_away():
             raise RetryLater("the broker's management API does not answer: simulated")
         found = self._queues.get(queue)
         if found is None or not found.declared:

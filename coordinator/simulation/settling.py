@@ -105,6 +105,10 @@ def _torn_down(world: World, left: int) -> Iterator[str]:
 
 
 def _pool(world: World, pool: str, spec: PoolSpec, own: list[str]) -> Iterator[str]:
+    override = spec.rules.override
+    if override is not None and override.until > world.coordinator.controller.clock():
+        yield f"pool {pool} has the size that a person wants for a while"
+        return
     least, most = expected_size(spec)
     if not least <= len(own) <= most:
         yield f"pool {pool} has {len(own)} workers, not {least} to {most}"

@@ -13,7 +13,7 @@ from coordinator.pool_values import PoolSpec
 from coordinator.provisioner.lifecycle import Record
 from coordinator.simulation.clouds import SimulatedCloud
 from coordinator.simulation.event_queue import EPOCH, EventQueue
-from coordinator.simulation.facts import Decided, Facts, Known, Machine, Moved, Redelivery
+from coordinator.simulation.facts import Decided, Facts, Known, Machine, Moved, Redelivery, Sized
 from coordinator.simulation.invariants import broken_by
 
 #: Orphans are looked for so often, s.
@@ -36,7 +36,8 @@ class Watcher:
     ``has_job``: whether a node's worker has a job in hand. ``is_mute``: whether its agent hangs.
     ``untroubled``: whether everything works
     that is needed to end a machine. ``seen``: completes what the controller decided with what
-    was really so.
+    was really so. ``reading_age``: how old what a pool's engine decides by really is now, and
+    may be.
     """
 
     def __init__(self, queue: EventQueue, run: str, whole_trace: bool = False) -> None:
@@ -46,6 +47,8 @@ class Watcher:
         self.is_mute: Callable[[str], bool] = lambda node_id: False
         self.untroubled: Callable[[], bool] = lambda: True
         self.seen: Callable[[Decided], Decided] = lambda decided: decided
+        self.reading_age: Callable[[str], tuple[float | None, float | None]]
+        self.reading_age = lambda pool: (None, None)
         self.decided_at = 0.0
         self.known: dict[str, Known] = {}
         #: The change by which a node came to its end, or its newest one.
@@ -61,6 +64,7 @@ class Watcher:
         self._machines: dict[tuple[str, str], Machine] = {}
         self._moved: list[Moved] = []
         self._decided: list[Decided] = []
+        self._sized: list[Sized] = []
         self._redelivered: list[Redelivery] = []
         self._foreign_ended: list[str] = []
         self._orphans: dict[str, float] = {}
@@ -132,6 +136,7 @@ class Watcher:
         now: float,
     ) -> None:
         """The controller stored a cycle."""
+        self._sized_anew(pool, before, memory, batch)
         if batch is None:
             return
         self._changed = True
@@ -153,6 +158,24 @@ class Watcher:
         told += [f"-{one.node_id} ({one.reason})" for one in batch.terminations]
         told += [f"drain {one.node_id} ({one.reason})" for one in batch.drains]
         self.say(f"{pool} decides {memory.get('wanted')}: {', '.join(told)}")
+
+    def _sized_anew(
+        self,
+        pool: str,
+        before: Mapping[str, Any],
+        memory: Mapping[str, Any],
+        batch: CommandBatch | None,
+    ) -> None:
+        was, wanted = before.get("wanted") or 0, memory.get("wanted") or 0
+        if was == wanted:
+            return
+        self._changed = True
+        age, allowed = self.reading_age(pool)
+        launched = sum(one.count for one in batch.launches) if batch is not None else 0
+        reason = str(memory.get("reason"))
+        self._sized.append(
+            Sized(pool, self.specs[pool], was, wanted, launched, reason, age, allowed)
+        )
 
     def born(self, cloud: SimulatedCloud, cloud_id: str, node_id: str, pool: str, run: str) -> None:
         """A cloud made a machine."""
@@ -209,8 +232,9 @@ class Watcher:
             return
         facts = self.facts()
         self._changed = False
-        for told in (self._moved, self._decided, self._redelivered, self._foreign_ended):
+        for told in (self._moved, self._decided, self._sized, self._redelivered):
             told.clear()
+        self._foreign_ended.clear()
         if sentences := broken_by(facts):
             for sentence in sentences:
                 self.say(f"BROKEN in {label}: {sentence}")
@@ -227,6 +251,7 @@ class Watcher:
             budgets=self._budgets,
             moved=tuple(self._moved),
             decided=tuple(self._decided),
+            sized=tuple(self._sized),
             redelivered=tuple(self._redelivered),
             orphaned=self._orphans,
             foreign_ended=tuple(self._foreign_ended),

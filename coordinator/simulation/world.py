@@ -140,6 +140,8 @@ class World(Surroundings):
         self.watcher.is_mute = lambda node_id: node_id in self.agents and self.agents[node_id].mute
         self.watcher.untroubled = lambda: self.troubles == 0 and self.coordinator.provisioner.up
         self.watcher.seen = self._as_it_was
+        self.queue_sensor.broker_away = self.broker_away
+        self.watcher.reading_age = self._reading_age
         self.queue.after_each = self.watcher.judge
 
     def _begin(self) -> None:
@@ -231,7 +233,7 @@ class World(Surroundings):
     def _asked_to_end(self, cloud: SimulatedCloud, cloud_id: str) -> None:
         agent = self.machines.get((cloud.name, cloud_id))
         self.watcher.ended(cloud.name, cloud_id, by_us=True)
-        if agent is not None and agent.alive:
+        if agent is not None and agent.alive and not agent.denied:
             agent.end(0.1)
 
     def vanish(self, agent: SimulatedAgent, noticed_in: float) -> None:
@@ -240,9 +242,9 @@ class World(Surroundings):
         self.watcher.ended(agent.cloud, agent.machine.cloud_id, by_us=False)
         agent.end(noticed_in)
 
-    def become_undead(self, agent: SimulatedAgent) -> None:
-        """The cloud says that the machine is gone, and it goes on."""
-        agent.undead = True
+    def become_undead(self, agent: SimulatedAgent, denied: bool) -> None:
+        """The cloud says that the machine is gone, and it goes on; ``denied``: whatever we ask."""
+        agent.undead, agent.denied = True, denied
         self.clouds[agent.cloud].world.vanish(agent.machine.cloud_id)
         self.watcher.ended(agent.cloud, agent.machine.cloud_id, by_us=False)
 
@@ -332,7 +334,7 @@ class World(Surroundings):
     # ---------------------------------------------------------------- what was really so
 
     def _as_it_was(self, decided: Decided) -> Decided:
-        """``decided`` with for how long its victims really were silent, and its reading's age.
+        """``decided`` with for how long its victims really were silent.
 
         A first beat after a silence that came while the decision was under way is not in it.
         """
@@ -352,13 +354,21 @@ class World(Surroundings):
             )
             for end in decided.batch.terminations
         }
-        jobs = self._pool_jobs.get(decided.pool)
-        read_at = self.queue_sensor.read_at.get(jobs.name) if jobs is not None else None
         return Decided(
             **{
                 **vars(decided),
                 "unheard": unheard,
-                "reading_age": None if read_at is None else now - read_at,
                 "sees": loopback.sees_lately(now),
             }
         )
+
+    def _reading_age(self, pool: str) -> tuple[float | None, float | None]:
+        """How old what the pool's engine decides by really is, and how old it may be (spec)."""
+        spec = self.watcher.specs[pool]
+        if spec.engine.get("queue") or spec.engine.get("engines"):
+            read_at = self.queue_sensor.read_at.get(self._pool_jobs[pool].name, 0.0)
+            return self.queue.now - read_at, 3 * self.history.queue_poll_interval
+        if spec.engine.get("metric"):
+            beat_at = self.coordinator.beat_at.get(pool, 0.0)
+            return self.queue.now - beat_at, 3 * spec.role.heartbeat_interval
+        return None, None

@@ -120,6 +120,7 @@ def findings_of(seen: Evidence) -> list[Finding]:
         *_machines(seen),
         *_switches(seen),
         *_pools(seen),
+        *_undead(seen),
         *_stuck(seen),
         *_clocks(seen),
         *_disks(seen),
@@ -266,6 +267,19 @@ def _pools(seen: Evidence) -> Iterator[Finding]:
         elif pool.get("state") == "FAILED":
             what = f"pool {name} is FAILED: {pool.get('reason')}"
             yield Finding("failed_pool", what, f"epu explain {name}; epu nodes --pool {name} --all")
+
+
+def _undead(seen: Evidence) -> Iterator[Finding]:
+    """Machines that may cost money although nobody counts on them."""
+    for pool in (seen.status or {}).get("pools") or ():
+        for node in pool.get("zombies") or ():
+            machine = node.get("cloud_id") or "its name there was never learned"
+            what = f"node {node['node_id']} beats though cloud {node['cloud']} calls it gone"
+            remedy = "its agent is told to stop; see in the cloud whether the machine runs"
+            yield Finding("zombie", f"{what} ({machine})", remedy)
+        for node_id in pool.get("rogues") or ():
+            what = f"node {node_id} beats in the name of pool {pool['name']}, and no record knows it"
+            yield Finding("rogue", what, "find its machine and end it by hand; nobody else does")
 
 
 def _stuck(seen: Evidence) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ import pytest
 
 from agent.messages import CommandBatch, DrainInstance, InstanceState, TerminateInstance
 from coordinator.pool_spec import parse_pool
-from coordinator.simulation.facts import Decided, Facts, Known, Machine, Moved, Redelivery
+from coordinator.simulation.facts import Decided, Facts, Known, Machine, Moved, Redelivery, Sized
 from coordinator.simulation.invariants import broken_by
 
 S = InstanceState
@@ -29,6 +29,7 @@ SPEC = parse_pool(
         },
     },
 )
+FOLLOWS = replace(SPEC, min=0, max=9, rules=replace(SPEC.rules, budget=None))
 UNLIMITED = parse_pool("blue", {"max": 2, "min": 1, "engine": {"preserve_n": 1}})
 
 
@@ -56,6 +57,12 @@ def decided(spec: Any = SPEC, **changes: Any) -> Decided:
     )
     given = {"now": 100.0, "memory": {"wanted": 1}, "before": {"wanted": 1}, **changes}
     return Decided(pool="blue", batch=batch, spec=spec, **given)
+
+
+def sized(was: int, wanted: int, launched: int = 0, **changes: Any) -> Sized:
+    known = {"spec": FOLLOWS, "reason": "0 messages", "reading_age": 60.0, "allowed": 6.0}
+    return Sized(**{"pool": "blue", "was": was, "wanted": wanted, "launched": launched,
+                    **known, **changes})  # fmt: skip
 
 
 def ends(reason: str) -> tuple[TerminateInstance, ...]:
@@ -99,8 +106,9 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
                                        unheard={"blue-a-0": 1e9}),)}),
     ("blindness", {"decided": (decided(terminations=ends("MISSING: silent"),
                                        unheard={"blue-a-0": 20.0}),)}),
-    ("staleness", {"decided": (decided(drains=drains("0 messages ready in jobs-blue"),
-                                       reading_age=60.0),)}),
+    ("staleness", {"sized": (sized(2, 1),)}),
+    ("staleness", {"sized": (sized(1, 2, launched=1),)}),
+    ("staleness", {"sized": (sized(2, 0, reading_age=1e9),)}),
     ("bounds", {"decided": (decided(UNLIMITED, memory={"wanted": 0}),)}),
     ("bounds", {"decided": (decided(UNLIMITED, memory={"wanted": 3}),)}),
 ]  # fmt: skip
@@ -121,7 +129,11 @@ def test_a_broken_world_is_seen(name: str, changes: dict[str, Any]) -> None:
         {"moved": (moved(S.DRAINING, S.TERMINATING, busy=True, deadline=100.0),)},
         {"moved": (moved(S.RUNNING, S.TERMINATING, busy=True),), "teardown_at_once": True},
         {"redelivered": (Redelivery("blue-a-0", "deadline"),)},
-        {"decided": (decided(drains=drains("0 messages ready in jobs-blue"), reading_age=2.0),)},
+        {"sized": (sized(2, 1, reading_age=20.0),)},
+        {"sized": (sized(2, 1, reading_age=None, allowed=None),)},
+        {"sized": (sized(1, 2),)},  # as many as there are already
+        {"sized": (sized(0, 1, launched=1, spec=UNLIMITED),)},  # min says so
+        {"sized": (sized(3, 2, spec=UNLIMITED),)},  # max says so
     ],
 )
 def test_a_world_in_order_breaks_nothing(changes: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from coordinator.simulation.history import Happening
+from coordinator.simulation.settling import unsettled
 from coordinator.simulation.world import World
 
 POOL = "blue"
@@ -115,3 +116,32 @@ def test_a_pool_of_one_heals(fleet: Callable[..., World]) -> None:
     world.running(POOL)[0].mute = True
     world.run_until(300.0)
     assert len(world.machines) == 2 and len(world.watcher.alive(POOL)) == 1
+
+
+def test_a_machine_that_its_cloud_denies_is_told_to_stop(fleet: Callable[..., World]) -> None:
+    """Its cloud could not be listed until the machine was gone for it: nobody has its name."""
+    away = {"cloud": "north", "methods": ("list_instances",), "error": "retry", "share": 1.0}
+    undead = {"pool": POOL, "pick": 1, "count": 1, "denied": True}
+    world = fleet(
+        1,
+        Happening(at=0.0, what="cloud_fails", lasts=100.0, values=away),
+        Happening(at=90.0, what="zombie", lasts=120.0, values=undead),
+        health={"missing_timeout": 60, "zombie_timeout": 60},
+    )
+    world.run_until(209.0)
+    (old,) = (one for one in world.machines.values() if one.undead)
+    world.run_until(450.0)
+    assert old.node_id not in world.watcher.alive(POOL) and not old.alive
+    assert len(world.running(POOL)) == 1
+    assert any("zombie_told_to_stop" in line for line in world.watcher.lines)
+
+
+def test_a_fleet_is_not_at_rest_while_a_person_has_set_its_size(
+    fleet: Callable[..., World],
+) -> None:
+    override = {"pool": POOL, "changes": {"override": {"size": 2, "for": 200.0}}}
+    world = fleet(2, Happening(at=50.0, what="reconfigure", values=override))
+    world.run_until(200.0)
+    assert any("a person" in one for one in unsettled(world))
+    world.run_until(400.0)
+    assert not list(unsettled(world))

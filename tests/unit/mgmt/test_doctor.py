@@ -119,6 +119,12 @@ def test_an_ended_run_with_machines_left_is_found_and_one_without_is_well():
             "brake",
             Action.RESUME_POOL,
         ),
+        ({"pools": [{"name": "p", "rogues": ["p-1-0"]}]}, "rogue", None),
+        (
+            {"pools": [{"name": "p", "zombies": [{"node_id": "p-1-0", "cloud": "ec2"}]}]},
+            "zombie",
+            None,
+        ),
     ],
 )
 def test_what_stands_still_is_found_with_its_repair(change, kind, action):

@@ -1,0 +1,67 @@
+"""Machines that go on although their cloud calls them gone: their agents are told to stop.
+
+A cloud does not end what it denies, and of a machine whose cloud id nobody ever learned (its
+node enrolled, and the cloud could not be listed until it called the machine gone) it can't
+even be asked. The agent can be: its workers finish the job in hand, then everything on the node
+ends, itself included. Whether the machine still runs, and costs, only its owner can find out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from agent.messages import agent_service
+from agent.rpc_client import CallFailed
+from coordinator.provisioner.cloud_calls import Tools
+from coordinator.provisioner.lifecycle import Record, note
+
+#: An agent has so long to answer, s.
+STOP_TIMEOUT = 3.0
+
+
+def tell_to_stop(tools: Tools, records: Sequence[Record], node_ids: Collection[str]) -> None:
+    """Tell the agents of those nodes to stop, and say whom that reached.
+
+    Where no cloud will be asked, that it was done is stored here, before. One that beats
+    nevertheless is judged a ZOMBIE again, and so told again.
+    """
+    told = {record.node_id: record for record in records if record.node_id in node_ids}
+    now = tools.clock()
+    tools.commit(
+        [
+            note(
+                record,
+                terminate_called_at=now,
+                attempts=record.attempts + 1,
+                next_attempt_at=None,
+            )
+            for record in told.values()
+            if record.cloud_id is None
+        ]
+    )
+
+    def tell(node_id: str) -> bool:
+        try:
+            tools.call(agent_service(node_id), "stop", timeout=STOP_TIMEOUT)
+        except CallFailed:
+            return False
+        return True
+
+    for record, reached in zip(told.values(), tools.in_parallel(tell, list(told)), strict=True):
+        if reached:
+            tools.events.append(
+                "zombie_told_to_stop",
+                pool=record.pool,
+                node=record.node_id,
+                reason=f"{_which(record)}, and its agent speaks: it ends its programs and itself; "
+                "whether the machine runs, and costs, see in the cloud",
+                cloud=record.cloud,
+            )
+
+
+def _which(record: Record) -> str:
+    if record.cloud_id is not None:
+        return f"cloud {record.cloud} calls its machine {record.cloud_id} gone"
+    claimed = record.claimed_cloud_id
+    name = f"it calls itself {claimed}" if claimed else "its name there was never learned"
+    return f"cloud {record.cloud} does not list its machine ({name})"

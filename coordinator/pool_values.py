@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar
 
 from agent.node_role import STRICT, NodeRole
@@ -174,6 +176,13 @@ class PoolSpec:
     def machine_on(self, cloud: str) -> dict[str, str]:
         """The settings of a machine on ``cloud``: the common ones, overlaid with its own."""
         return {**self.machine, **self.machine_by_cloud.get(cloud, {})}
+
+    @cached_property
+    def made_from(self) -> str:
+        """What all its workers are made from alike, the template's text aside, as one text."""
+        role = asdict(self.role)
+        del role["drain_timeout"]  # told with each drain: nothing on the machine knows it
+        return json.dumps([self.template, role], sort_keys=True, ensure_ascii=True)
 
     @property
     def engine_type(self) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from hashlib import sha256
 from typing import Any
 
@@ -28,15 +27,12 @@ class Blueprints:
     def __init__(self, spec: PoolSpec, sources: Mapping[str, str]) -> None:
         self._spec = spec
         self._sources = sources
-        role = asdict(spec.role)
-        del role["drain_timeout"]
-        self._shared = _text([spec.template, role])
         self._known: dict[tuple[str, str | None], str] = {}
 
     def of_launch(self, cloud: str, variables: Mapping[str, str]) -> str:
         """The digest of a launch on ``cloud``; ``variables`` are its own, beside the pool's."""
         parts = [
-            self._shared,
+            self._spec.made_from,
             self._sources.get(cloud, ""),
             self._spec.machine_on(cloud),
             {**self._spec.variables, **variables},

@@ -47,6 +47,7 @@ class SimulatedAgent:
     ``undead``: its cloud says that it is gone, and it goes on; ``denied``: that cloud does not
     end it either. ``mute``: the agent hangs, its
     worker goes on. ``cut_off_since``: nothing it sends arrives, its worker's neither.
+    ``ill_since``: when something of all that began.
     """
 
     node_id: str
@@ -60,6 +61,7 @@ class SimulatedAgent:
     undead: bool = False
     denied: bool = False
     dead: bool = False
+    ill_since: float | None = None
     mute: bool = False
     cut_off_since: float | None = None
     supervisor_down: bool = False
@@ -101,11 +103,22 @@ class SimulatedAgent:
     def restart_agent(self) -> None:
         """The agent's process is killed and started again; worker and duty stay."""
         self._start_agent()
+        self._recover()
         if self.enrolled:
             self._later(1.0, "agent again", self._beat_on)
 
+    def fall_ill(self) -> None:
+        """Something is wrong with it from now on, whoever knows."""
+        self.ill_since = self.ill_since or self.surroundings.queue.now
+
+    def _recover(self) -> None:
+        down = self.mute or self.supervisor_down or self.cut_off_since is not None
+        if not down and self.worker_state != "FATAL" and self.side_state == "RUNNING":
+            self.ill_since = None
+
     def end(self, noticed_in: float) -> None:
         """The machine is no more; the broker notices in so many seconds."""
+        self.fall_ill()
         self.dead, self.undead = True, False
         self.surroundings.queue.after(
             noticed_in, f"{self.node_id} lost", lambda: self.surroundings.connection_lost(self)
@@ -113,6 +126,7 @@ class SimulatedAgent:
 
     def cut_off(self) -> None:
         """The machine's network is gone."""
+        self.fall_ill()
         since = self.cut_off_since = self.surroundings.queue.now
         self._later(
             CONNECTION_LOST_AFTER,
@@ -125,6 +139,7 @@ class SimulatedAgent:
     def reconnect(self) -> None:
         """The network is back: it says so at once."""
         self.cut_off_since = None
+        self._recover()
         queue = self.surroundings.jobs_of(self.pool)
         while self.unacknowledged and queue is not None:
             queue.finish(self.unacknowledged.pop(), self.node_id)
@@ -280,6 +295,7 @@ class SimulatedAgent:
             self.worker_state = "RUNNING"
         if self.mute:
             self.restart_agent()
+        self._recover()
         self.work()
 
     def serve(self, method: str, *args: Any) -> Any:

@@ -104,6 +104,8 @@ class Coordinator:
         self.heard_before: dict[str, float] = {}
         #: Pool → when any node of it was last heard, by whichever life of the service.
         self.beat_at: dict[str, float] = {}
+        #: How often the text of templates was changed.
+        self.template_edition = 0
         for cloud in clouds.values():
             cloud.process = self.provisioner
 
@@ -126,6 +128,7 @@ class Coordinator:
             lambda work: self._queue.after(
                 0.0, "ping", lambda: process.enter("ping", work, alone=False)
             ),
+            sources=lambda template: dict.fromkeys(self._clouds, f"{self.template_edition}"),
         )
 
     def _provisioner(self) -> Provisioner:

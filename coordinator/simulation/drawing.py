@@ -55,10 +55,11 @@ def _happenings(
 ) -> Iterator[Happening]:
     rng = generator(seed, "happenings")
     kinds: list[Callable[..., Happening]] = [
-        _restart, _restart, _crash, _crash, _broker_away, _management_away, _registrar_away,
+        _restart, _restart, _crash, _crash, _broker_away, _registrar_away,
+        _management_away, _management_away, _management_away,
         _messages, _cloud_fails, _cloud_fails, _listings_blink, _replies_lost, _vanish, _vanish,
         _mass_loss, _cut_off, _mute, _fails, _fails, _zombie, _agent_restarts, _boots_fail,
-        _set_n, _set_n, _operator, _operator, _clock_jumps,
+        _set_n, _set_n, _operator, _operator, _clock_jumps, _rollout,
     ]  # fmt: skip
     # A few kinds per history, each more often: that is how combinations are found.
     chosen = rng.sample(kinds, rng.randint(1, 6))
@@ -269,6 +270,17 @@ def _operator(
     return Happening(
         at=at, what="reconfigure", lasts=lasts, values={"pool": pool.name, "changes": changes}
     )
+
+
+def _rollout(
+    rng: random.Random, at: float, left: float, pools: Sequence[PoolPlan], *_: Any
+) -> Happening:
+    values = {
+        "pool": rng.choice(pools).name,
+        "action": rng.choice(("start", "start", "start", "stop")),
+        "edits": rng.choice((0, 1, 1, 1)),
+    }
+    return Happening(at=at, what="rollout", values=values)
 
 
 def _clock_jumps(rng: random.Random, at: float, left: float, *_: Any) -> Happening:

@@ -50,11 +50,11 @@ def draw_pool(
         },
         "max": most,
         "max_surge": rng.choice((0, 1, 1, 1, 2)),
+        "settle_time": rng.choice((0, 5, 30)),
         "engine": {},
     }
     if least:
         section["min"] = least
-    section |= _rules(rng, most)
     if rng.random() < 0.5:
         del section["busy_file"]
     if len(clouds) > 1:
@@ -63,6 +63,7 @@ def draw_pool(
         section |= {"retain_failed": 1, "retain_failed_for": rng.choice((30, 120))}
     queue = f"jobs-{name}"
     section["engine"], follows = _engine(rng, queue, most)
+    section |= _rules(rng, most, 0.4 if follows else 0.2)
     arrivals = tuple(_arrivals(rng, quiet_after)) if follows or rng.random() < 0.3 else ()
     if not follows and arrivals:
         section["work_queues"] = [queue]
@@ -70,18 +71,23 @@ def draw_pool(
     return PoolPlan(name=name, section=section, queue=used, arrivals=arrivals)
 
 
-def _rules(rng: random.Random, most: int) -> dict[str, Any]:
+def _rules(rng: random.Random, most: int, often: float) -> dict[str, Any]:
     rules: dict[str, Any] = {}
-    if rng.random() < 0.2:
+    if rng.random() < often:
         rules["max_step_up"] = rng.randint(1, 3)
-    if rng.random() < 0.2:
+    if rng.random() < often:
         rules["max_step_down"] = rng.randint(1, 3)
-    if rng.random() < 0.2:
+    if rng.random() < often:
         rules["cooldown_up"] = rng.choice((5, 30))
-    if rng.random() < 0.2:
+    if rng.random() < often:
         rules["cooldown_down"] = rng.choice((5, 30))
-    if rng.random() < 0.2:
+    if rng.random() < often:
         rules["stabilization_window"] = rng.choice((10, 60))
+    if rng.random() < 0.05:
+        period, other = rng.choice((3, 5)), rng.randint(0, most)
+        bound = {rng.choice(("min", "max")): other} if other else {"min": most}
+        entry = {"cron": f"*/{period} * * * *", "duration": rng.choice((60, 90)), **bound}
+        rules["schedule"] = [entry]
     if rng.random() < 0.15:
         rules |= {"budget": float(rng.randint(1, most)), "machine_price": 1.0}
     return rules

@@ -39,8 +39,8 @@ class Moved:
     """A state change that was stored. ``busy``: it had a job in hand; ``deadline``: its drain's.
     ``mute``: its agent hung, so nobody could have asked it to drain.
 
-    ``at`` and ``deadline`` are the provisioner's clock; ``worker_failed``: what it would lose
-    is lost already; ``running_since`` is None for what never ran.
+    ``at`` and ``deadline`` are the provisioner's clock. Of one that a rollout sends away:
+    ``left`` are RUNNING and have nothing that could be known, ``promised`` are to be.
     """
 
     node_id: str
@@ -53,6 +53,8 @@ class Moved:
     deadline: float | None = None
     busy: bool = False
     mute: bool = False
+    left: int = 0
+    promised: int = 0
 
 
 @dataclass(frozen=True)

@@ -157,11 +157,13 @@ def _cut_off(world: World, happening: Happening) -> Callable[[], None]:
 def _mute(world: World, happening: Happening) -> None:
     for agent in _picked(world, happening):
         agent.mute = True
+        agent.fall_ill()
 
 
 def _fails(world: World, happening: Happening) -> None:
     for agent in _picked(world, happening):
         how = happening.values["how"]
+        agent.fall_ill()
         if how == "worker" and agent.worker_state:
             agent.fail_worker()
         elif how == "side":
@@ -229,6 +231,16 @@ def _reconfigure(world: World, happening: Happening) -> Callable[[], None] | Non
     return partial(reconfigure, world, pool, {"hold": None})
 
 
+def _rollout(world: World, happening: Happening) -> None:
+    """The text of templates changes, and an operator has a pool's workers replaced."""
+    controller = world.coordinator.controller
+    if not controller.up:
+        world.queue.after(2.0, "rollout", partial(_rollout, world, happening))
+        return
+    world.coordinator.template_edition += happening.values["edits"]
+    controller.part.rollout(happening.values["pool"], happening.values["action"])
+
+
 def _protect(world: World, happening: Happening) -> None:
     records = world.coordinator.records
     for agent in _picked(world, happening):
@@ -270,5 +282,6 @@ KINDS: dict[str, Begin] = {
     "boots_fail": _boots_fail,
     "reconfigure": _reconfigure,
     "protect": _protect,
+    "rollout": _rollout,
     "teardown": _teardown,
 }

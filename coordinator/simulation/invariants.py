@@ -1,8 +1,8 @@
 """What must always hold (``I1`` … ``I12``), each a sentence and a small function. PURE.
 
-Each takes the facts of one moment and names what breaks it. Two are judged elsewhere: I6
-(rollouts) has nothing here yet, and I9 speaks of the boot tool's levels, which no pool has.
-I10 (settling) is judged at the end of a history, by ``settling``.
+Each takes the facts of one moment and names what breaks it. Two are not judged here: I9
+speaks of the boot tool's levels, which no pool has, and I10 (settling) is judged at the end of
+a history, by ``settling``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
 from agent.messages import DrainInstance, InstanceState, TerminateInstance
+from coordinator.pool_values import PoolSpec
 from coordinator.simulation.facts import Decided, Facts, Moved, Sized
 
 S = InstanceState
@@ -34,10 +35,13 @@ _EDGES: dict[InstanceState | None, set[InstanceState]] = {
 #: Reasons that begin so end a worker at once: it is silent, or what works on it has failed.
 _AT_ONCE = ("MISSING", "ZOMBIE", "PROCESS_ERROR", "vanished")
 _UNHEALTHY = ("MISSING", "ZOMBIE", "PROCESS_ERROR", "MONITOR_ERROR")
+#: And so does a drain that a rollout asks for.
+ROLLOUT = "rollout: "
 #: A decision may be so much later than the readings it was made on, s: calls take time.
 SLACK = 12.0
-#: And what it is made on may have been on its way for so long, s.
-LATEST = 15.0
+#: And so much later at most than the readings were handed to it, s: another pool's commands
+#: may be sent in between.
+UNDER_WAY = 15.0
 
 
 def every_machine_has_its_intent(facts: Facts) -> Iterator[str]:
@@ -107,6 +111,25 @@ def what_ended_never_comes_back(facts: Facts) -> Iterator[str]:
             yield f"{one.node_id} came back from {one.before.value} to {one.to.value}"
         if one.before is S.TERMINATING and one.to is not S.TERMINATED:
             yield f"{one.node_id} came back from TERMINATING to {one.to.value}"
+
+
+def a_rollout_keeps_what_it_promised(facts: Facts) -> Iterator[str]:
+    """I6: while a rollout runs, at least the promised number of workers is well."""
+    for one in facts.moved:
+        if one.reason.startswith(ROLLOUT) and one.left < one.promised:
+            yield (
+                f"{one.node_id} was sent away by a rollout, and {one.left} well workers of pool "
+                f"{one.pool} are left, not {one.promised}"
+            )
+
+
+def promised(spec: PoolSpec, memory: Mapping[str, object]) -> int:
+    """How many workers a rollout leaves well: the wanted size, or the minimum where an old one
+    has to go first (no surge; unique ids, of which there are never two).
+    """
+    if spec.max_surge == 0 or spec.engine.get("unique_instances"):
+        return spec.min if not spec.rules.schedule else 0
+    return _size(memory)
 
 
 def holds_and_brakes_hold(facts: Facts) -> Iterator[str]:
@@ -183,7 +206,7 @@ def no_size_follows_an_old_reading(facts: Facts) -> Iterator[str]:
     for one in facts.sized:
         if one.reading_age is None or one.allowed is None:
             continue
-        if one.reading_age <= one.allowed + SLACK + LATEST or _forced(one):
+        if one.reading_age <= one.allowed + UNDER_WAY or _forced(one):
             continue
         if one.wanted < one.was or one.launched:
             yield (
@@ -195,6 +218,8 @@ def no_size_follows_an_old_reading(facts: Facts) -> Iterator[str]:
 def _forced(one: Sized) -> bool:
     """Whether a bound that a person set moved the size, not what the engine saw."""
     rules, engine = one.spec.rules, one.spec.engine
+    if rules.budget is not None:
+        return True  # it moves with prices
     named: set[object] = {rules.override.size} if rules.override is not None else set()
     if one.wanted > one.was:
         steady = [part.get("preserve_n") for part in engine.get("engines", {}).values()]
@@ -203,8 +228,6 @@ def _forced(one: Sized) -> bool:
     else:
         named |= {one.spec.max, engine.get("max_instances")}
         named |= {entry.max for entry in rules.schedule}
-        if rules.budget is not None:
-            return True
     return one.wanted in named
 
 
@@ -240,6 +263,7 @@ INVARIANTS: dict[str, Invariant] = {
     "I3": no_busy_worker_goes_before_its_deadline,
     "I4": one_intent_is_at_most_one_machine,
     "I5": what_ended_never_comes_back,
+    "I6": a_rollout_keeps_what_it_promised,
     "I7": holds_and_brakes_hold,
     "I8": every_change_is_in_the_table,
     "I11": others_are_left_alone,

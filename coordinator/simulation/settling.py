@@ -33,11 +33,13 @@ def quiet(world: World) -> None:
     changes = [note(record, protected=False) for record in records.live()]
     records.commit([one for one in changes if one], world.queue.now, "a person")
     for pool, section in world.sections.items():
-        if section.get("hold") is not None:
-            reconfigure(world, pool, {"hold": None})
+        if held := [key for key in ("hold", "schedule") if section.get(key) is not None]:
+            reconfigure(world, pool, dict.fromkeys(held))
     for agent in world.machines.values():
         if agent.cut_off_since is not None and agent.alive:
             agent.reconnect()
+        if agent.undead and agent.denied:
+            agent.mend()  # whoever does not speak can't be found, nor told anything
 
 
 def come_to_rest(world: World) -> None:
@@ -86,7 +88,8 @@ def unsettled(world: World) -> Iterator[str]:
         if node_id not in there:
             yield f"{node_id} is RUNNING and has no machine"
     for agent in world.machines.values():
-        if agent.undead:
+        if agent.undead and (agent.enrolled or not agent.denied):
+            # One that never enrolled, and is denied, neither speaks nor is let in: unknowable.
             yield f"{agent.node_id} is a zombie"
     if world.torn_down:
         yield from _torn_down(world, len(records))
@@ -128,7 +131,12 @@ def _pool(world: World, pool: str, spec: PoolSpec, own: list[str]) -> Iterator[s
         "sensor_threshold",
         "target_tracking",
     )
-    if status.get("state") != "STABLE" and not (follows_figures and not own):
+    rollout = status.get("rollout") or {}
+    if rollout.get("state") == "RUNNING" or rollout.get("seconds_left", 0.0) > 0:
+        yield f"the rollout of pool {pool}: {rollout['reason']}"
+    # Where no old one may go before a new one comes, only a person helps.
+    stuck = rollout.get("state") == "PAUSED"
+    if status.get("state") != "STABLE" and not stuck and not (follows_figures and not own):
         yield f"pool {pool} is {status.get('state')}: {status.get('reason')}"
     jobs = world.jobs_of(pool)
     elastic = spec.engine_type in ("queue_length", "target_tracking", "time_to_drain", "combined")

@@ -14,7 +14,7 @@ from coordinator.provisioner.lifecycle import Record
 from coordinator.simulation.clouds import SimulatedCloud
 from coordinator.simulation.event_queue import EPOCH, EventQueue
 from coordinator.simulation.facts import Decided, Facts, Known, Machine, Moved, Redelivery, Sized
-from coordinator.simulation.invariants import broken_by
+from coordinator.simulation.invariants import ROLLOUT, SLACK, broken_by, promised
 
 #: Orphans are looked for so often, s.
 _LOOK_EVERY = 5.0
@@ -34,8 +34,8 @@ class Watcher:
     """Collects what happens between two events, and judges it after the second one.
 
     ``has_job``: whether a node's worker has a job in hand. ``is_mute``: whether its agent hangs.
-    ``untroubled``: whether everything works
-    that is needed to end a machine. ``seen``: completes what the controller decided with what
+    ``ill_for``: for how long (s) something was wrong with it. ``untroubled``: whether everything
+    works that is needed to end a machine. ``seen``: completes what the controller decided with what
     was really so. ``reading_age``: how old what a pool's engine decides by really is now, and
     may be.
     """
@@ -45,6 +45,7 @@ class Watcher:
         self.teardown_at_once = False
         self.has_job: Callable[[str], bool] = lambda node_id: False
         self.is_mute: Callable[[str], bool] = lambda node_id: False
+        self.ill_for: Callable[[str], float] = lambda node_id: 0.0
         self.untroubled: Callable[[], bool] = lambda: True
         self.seen: Callable[[Decided], Decided] = lambda decided: decided
         self.reading_age: Callable[[str], tuple[float | None, float | None]]
@@ -65,6 +66,7 @@ class Watcher:
         self._moved: list[Moved] = []
         self._decided: list[Decided] = []
         self._sized: list[Sized] = []
+        self._promised: dict[str, int] = {}
         self._redelivered: list[Redelivery] = []
         self._foreign_ended: list[str] = []
         self._orphans: dict[str, float] = {}
@@ -116,6 +118,10 @@ class Watcher:
             busy=self.has_job(after.node_id),
             mute=self.is_mute(after.node_id),
         )
+        if after.state is InstanceState.DRAINING and after.reason.startswith(ROLLOUT):
+            moved = replace(
+                moved, left=self._well(after.pool), promised=self._promised.get(after.pool, 0)
+            )
         if after.state is InstanceState.RUNNING and moved.before is InstanceState.BOOTING:
             self.running_since[after.node_id] = self._queue.now
         if (
@@ -139,6 +145,8 @@ class Watcher:
         self._sized_anew(pool, before, memory, batch)
         if batch is None:
             return
+        if any(one.reason.startswith(ROLLOUT) for one in batch.drains):
+            self._promised[pool] = promised(self.specs[pool], memory)
         self._changed = True
         self.decided_at = self._queue.now
         self._decided.append(
@@ -176,6 +184,16 @@ class Watcher:
         self._sized.append(
             Sized(pool, self.specs[pool], was, wanted, launched, reason, age, allowed)
         )
+
+    def _well(self, pool: str) -> int:
+        spec = self.specs[pool]
+        patience = spec.health.missing_timeout + spec.health.really_missing_timeout + SLACK
+        running = (
+            one.node_id
+            for one in self.known.values()
+            if one.pool == pool and one.state is InstanceState.RUNNING
+        )
+        return sum(self.ill_for(node_id) <= patience for node_id in running)
 
     def born(self, cloud: SimulatedCloud, cloud_id: str, node_id: str, pool: str, run: str) -> None:
         """A cloud made a machine."""

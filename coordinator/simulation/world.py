@@ -138,6 +138,7 @@ class World(Surroundings):
             cloud.asked_to_end = self._asked_to_end
         self.watcher.has_job = self._has_job
         self.watcher.is_mute = lambda node_id: node_id in self.agents and self.agents[node_id].mute
+        self.watcher.ill_for = self._ill_for
         self.watcher.untroubled = lambda: self.troubles == 0 and self.coordinator.provisioner.up
         self.watcher.seen = self._as_it_was
         self.queue_sensor.broker_away = self.broker_away
@@ -255,6 +256,11 @@ class World(Surroundings):
         if agent is None or jobs is None or agent.job is None or not agent.alive:
             return False
         return jobs.in_hand.get(agent.job.number, (None, ""))[1] == node_id
+
+    def _ill_for(self, node_id: str) -> float:
+        agent = self.agents.get(node_id)
+        since = None if agent is None else agent.ill_since
+        return 0.0 if since is None else self.queue.now - since
 
     def running(self, pool: str) -> list[SimulatedAgent]:
         """Agents of a pool whose machines run, oldest first."""

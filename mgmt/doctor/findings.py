@@ -278,7 +278,9 @@ def _undead(seen: Evidence) -> Iterator[Finding]:
             remedy = "its agent is told to stop; see in the cloud whether the machine runs"
             yield Finding("zombie", f"{what} ({machine})", remedy)
         for node_id in pool.get("rogues") or ():
-            what = f"node {node_id} beats in the name of pool {pool['name']}, and no record knows it"
+            what = (
+                f"node {node_id} beats in the name of pool {pool['name']}, and no record knows it"
+            )
             yield Finding("rogue", what, "find its machine and end it by hand; nobody else does")
 
 

@@ -78,6 +78,15 @@ class Reading(Part):
     age: float
 
 
+class Zombie(Part):
+    """A node that beats although its cloud calls its machine gone."""
+
+    node_id: str
+    cloud: str
+    cloud_id: str | None
+    """What the cloud calls the machine; null: nobody ever learned it."""
+
+
 class PoolLine(Part):
     """A pool in a list of pools."""
 
@@ -98,6 +107,10 @@ class PoolLine(Part):
     """The last one; null before the first."""
     kept: int
     """Failed boots that are kept for a look."""
+    zombies: list[Zombie]
+    """They beat although their cloud calls them gone."""
+    rogues: list[str]
+    """Nodes that beat in its name and that no record knows."""
     was_running: bool
     """Whether a worker of it ever ran."""
     brake: BrakeLevel

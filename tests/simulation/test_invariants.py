@@ -90,6 +90,7 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("I4", {"machines": (machine(), machine(cloud_id="m-2"))}),
     ("I5", {"moved": (moved(S.TERMINATED, S.RUNNING),)}),
     ("I5", {"moved": (moved(S.TERMINATING, S.RUNNING),)}),
+    ("I6", {"moved": (moved(S.RUNNING, S.DRAINING, "rollout: it is old", left=1, promised=2),)}),
     ("I7", {"decided": (decided(held(recommend_only=True)),)}),
     ("I7", {"decided": (decided(held(suspend=["replace"]), terminations=ends("MISSING: x"),
                                 unheard={"blue-a-0": 1e9}),)}),
@@ -129,6 +130,7 @@ def test_a_broken_world_is_seen(name: str, changes: dict[str, Any]) -> None:
         {"moved": (moved(S.DRAINING, S.TERMINATING, busy=True, deadline=100.0),)},
         {"moved": (moved(S.RUNNING, S.TERMINATING, busy=True),), "teardown_at_once": True},
         {"redelivered": (Redelivery("blue-a-0", "deadline"),)},
+        {"moved": (moved(S.RUNNING, S.DRAINING, "rollout: it is old", left=2, promised=2),)},
         {"sized": (sized(2, 1, reading_age=20.0),)},
         {"sized": (sized(2, 1, reading_age=None, allowed=None),)},
         {"sized": (sized(1, 2),)},  # as many as there are already

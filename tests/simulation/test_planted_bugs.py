@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from coordinator.controller import bounds, decision, health
+from coordinator.engines import node_figures, queue_sight, time_to_drain
 from coordinator.simulation.living import Outcome, live, live_seed
 from coordinator.simulation.minimise import minimised
 from coordinator.simulation.world import World
@@ -41,7 +42,7 @@ def test_a_dropped_idempotency_token_is_found_and_cut_down(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     drop_the_token(monkeypatch)
-    found = first_found(26, lambda outcome: "I4" in outcome.kinds)
+    found = first_found(31, lambda outcome: "I4" in outcome.kinds)
     smallest = minimised(found, tries=15)
     assert "I4" in smallest.kinds
     assert len(smallest.history.happenings) <= len(found.history.happenings)
@@ -56,7 +57,7 @@ def test_silence_that_is_believed_while_blind_is_found(monkeypatch: pytest.Monke
         return replace(seen, blind=False, observing_age=1e9)
 
     monkeypatch.setattr("coordinator.controller.view.sight_of", believes_everything)
-    assert "blindness" in first_found(37, lambda one: "blindness" in one.kinds).kinds
+    assert "blindness" in first_found(35, lambda one: "blindness" in one.kinds).kinds
 
 
 def test_an_off_by_one_in_the_floor_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,4 +68,16 @@ def test_an_off_by_one_in_the_floor_is_found(monkeypatch: pytest.MonkeyPatch) ->
 
     changed = tuple((name, one_short if name == "min" else one) for name, one in bounds.BOUNDS)
     monkeypatch.setattr(decision, "BOUNDS", changed)
-    assert first_found(0).kinds & {"bounds", "I10"}
+    of = {"bounds", "I10"}
+    assert first_found(1, lambda one: bool(one.kinds & of)).kinds & of
+
+
+def test_staleness_that_is_ignored_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines that believe readings of any age: the simulator knows when each was taken."""
+    for module, limit in (
+        (queue_sight, "STALE_POLLS"),
+        (time_to_drain, "STALE_POLLS"),
+        (node_figures, "STALE_BEATS"),
+    ):
+        monkeypatch.setattr(module, limit, 10**9)
+    assert "staleness" in first_found(112, lambda one: "staleness" in one.kinds).kinds

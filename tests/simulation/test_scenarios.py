@@ -145,3 +145,13 @@ def test_a_fleet_is_not_at_rest_while_a_person_has_set_its_size(
     assert any("a person" in one for one in unsettled(world))
     world.run_until(400.0)
     assert not list(unsettled(world))
+
+
+def test_a_rollout_replaces_everybody_and_keeps_its_promise(fleet: Callable[..., World]) -> None:
+    order = {"pool": POOL, "action": "start", "edits": 1}
+    world = fleet(3, Happening(at=60.0, what="rollout", values=order), settle_time=5)
+    world.run_until(59.0)
+    old = set(world.watcher.alive(POOL))
+    world.run_until(600.0)
+    assert len(world.watcher.alive(POOL)) == 3 and not old & set(world.watcher.alive(POOL))
+    assert not list(unsettled(world))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agent.messages import ADOPTED_CLOUD, InstanceState
@@ -60,7 +62,7 @@ def test_work_goes_before_a_look_and_the_cap_holds(world, surge):
         most = max(most, made.machines)
     assert most <= 5 + surge
     assert len(made.running) == 3 and len(made.ids(S.BOOT_FAILED)) == 2
-    made.spec = made.spec.__class__(**{**vars(made.spec), "max": 3})
+    made.spec = replace(made.spec, max=3)
     made.step(6)
     assert len(made.running) == 3 and made.ids(S.BOOT_FAILED) == []
 

@@ -101,7 +101,7 @@ class Record:
         kept = RunSecrets(directory)
         engine = record_engine(unfinished, writable=True, wal=False)
         with transaction(engine, unfinished) as connection:
-            metadata.create_all(connection)
+            metadata.create_all(connection, checkfirst=False)
             connection.exec_driver_sql(f"PRAGMA user_version={FORMAT}")
             row = run_row(kept, plan, given, remapped or {})
             connection.execute(insert(run_table).values(**row, name=name, created_at=now))

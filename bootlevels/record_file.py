@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,13 @@ class RecordProblem(EpuError):
     """The record can't be read or written; the text says why."""
 
 
+@lru_cache(maxsize=8)
 def record_engine(path: Path, writable: bool, *, wal: bool = True) -> Engine:
-    """Connections to the record at ``path``, which must exist."""
+    """Connections to the record at ``path``, which must exist.
+
+    The same engine for the same record: it holds no connection, only what its statements
+    compile to, which takes longer than the statements.
+    """
     connect = partial(_connection, path, "rw" if writable else "ro")
     engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
 

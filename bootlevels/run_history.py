@@ -16,6 +16,7 @@ from bootlevels.api import Run
 from bootlevels.boot_sequence import ENDED_STATES, ServiceState
 from bootlevels.machine_record import MachineLife, MachineRecord
 from bootlevels.moments import Watcher
+from bootlevels.record import Record
 from bootlevels.run_store import earlier_lives
 from bootlevels.service_steps import StepFailed
 
@@ -118,22 +119,22 @@ def clean(run: Run, watch: Watcher | None = None, stop: Event | None = None) -> 
     return ended
 
 
-def _is_orphan(life: Run, machine: MachineRecord) -> bool:
-    record = life.records().get(machine.service)
+def _is_orphan(kept: Record, machine: MachineRecord) -> bool:
+    record = kept.services().get(machine.service)
     if record is None or record.state in ENDED_STATES:
         return True
-    newest = life.machines(machine.service)[-1]
+    newest = kept.machines(machine.service)[-1]
     return machine.launch_id != newest.launch_id
 
 
 def _end(
-    life: Run, concerned: Callable[[Run, MachineRecord], bool], stop: Event | None
+    life: Run, concerned: Callable[[Record, MachineRecord], bool], stop: Event | None
 ) -> Iterator[Ended]:
     with life.writing("epu clean", None, stop) as runner:
         runner.end_leftovers()
         steps = runner.life.steps
         for machine in runner.life.record.machines():
-            if machine.life is MachineLife.GONE or not concerned(life, machine):
+            if machine.life is MachineLife.GONE or not concerned(runner.life.record, machine):
                 continue
             what = f"machine {machine.cloud_id or machine.launch_id} of {machine.service}"
             try:

@@ -40,11 +40,15 @@ def lock_pool(connection: Connection, pool: str) -> tuple[int, int]:
     return pool_version(connection, pool)
 
 
+_VERSION = select(pool_versions.c.version, pool_versions.c.epoch).where(
+    pool_versions.c.pool == bindparam("pool")
+)
+
+
 def pool_version(connection: Connection, pool: str) -> tuple[int, int]:
     """Version and epoch of a pool; zeros for one that nobody has heard of."""
-    wanted = select(pool_versions).where(pool_versions.c.pool == pool)
-    row = connection.execute(wanted).mappings().first()
-    return (0, 0) if row is None else (row["version"], row["epoch"])
+    row = connection.execute(_VERSION, {"pool": pool}).first()
+    return (0, 0) if row is None else (row.version, row.epoch)
 
 
 def epoch_owner(connection: Connection, pool: str) -> str:
@@ -206,9 +210,13 @@ def node_document(connection: Connection, node_id: str, now: float) -> dict[str,
     }
 
 
+# Made once: to build a statement takes longer than to run it, and this one runs all the time.
+_FLAG = select(flags.c.value).where(flags.c.key == bindparam("key"))
+
+
 def read_flag(connection: Connection, key: str) -> Any:
     """The stored value of a flag, or None."""
-    return connection.execute(select(flags.c.value).where(flags.c.key == key)).scalar()
+    return connection.execute(_FLAG, {"key": key}).scalar()
 
 
 def write_flag(connection: Connection, key: str, value: Any) -> None:

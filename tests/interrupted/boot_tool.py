@@ -206,13 +206,14 @@ def reloaded(life: Life) -> None:
 
 def whole(life: Life) -> None:
     """Every service stands on one machine, and nothing else runs."""
-    services = sorted(service.spec.name for service in life.run.services())
+    run = life.run
+    services = sorted(service.spec.name for service in run.services())
     assert life.alive == services
-    status = life.run.status()
+    status = run.status()
     assert status.ok, status
-    assert clean(life.run, stop=life.stop) == [], "something was left to be cleaned"
+    assert clean(run, stop=life.stop) == [], "something was left to be cleaned"
     peers = [m.request.settings for m in life.cloud.machines if m.request.pool == "web"]
-    address = life.run.attributes("db")["private_ip"]
+    address = run.attributes("db")["private_ip"]
     assert address in peers[0].values(), "web was launched for a db that is gone"
 
 

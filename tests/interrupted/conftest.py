@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.pool import QueuePool
 
 from bootlevels import cloud_drivers, machines, record_file, runner, service_life
 from bootlevels.record import Record
@@ -32,9 +33,13 @@ def time(monkeypatch: pytest.MonkeyPatch) -> SimulatedTime:
 
 @pytest.fixture
 def points(monkeypatch: pytest.MonkeyPatch) -> Points:
-    """Every row is a commit of its own, on a disk that takes no time; one thread."""
+    """Every row is a commit of its own, on a disk that takes no time; one thread.
+
+    It is written by whoever puts it, since waiting for a thread that writes takes longer than
+    writing. Connections stay open, since to open a file again at each look does so too.
+    """
     found = Points()
-    commit, update, put = Record._commit, Record._update_run, GroupWriter.put
+    commit, update = Record._commit, Record._update_run
 
     def watched_commit(self: Record, rows: Any) -> None:
         found.reach()
@@ -47,13 +52,19 @@ def points(monkeypatch: pytest.MonkeyPatch) -> Points:
         found.reach()
 
     def put_at_once(self: GroupWriter, key: Any, row: Any) -> None:
-        put(self, key, row)
-        self.flush()
+        with self._work:
+            self._must_work()
+            try:
+                self._commit({key: row})
+            except BaseException as problem:
+                self._broken = problem
+                raise
 
     monkeypatch.setattr(Record, "_commit", watched_commit)
     monkeypatch.setattr(Record, "_update_run", watched_update)
     monkeypatch.setattr(GroupWriter, "put", put_at_once)
     monkeypatch.setattr(record_file, "SYNCHRONOUS", "OFF")
+    monkeypatch.setattr(record_file, "NullPool", QueuePool)
     monkeypatch.setattr(runner, "MAX_THREADS", 1)
     monkeypatch.setattr(service_life, "LOOK_INTERVAL", 0.1)
     return found

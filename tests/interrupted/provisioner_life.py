@@ -201,13 +201,15 @@ class Life:
         """Exactly these machines run, each RUNNING by its record, and no other is intended."""
 
         def reached() -> bool:
+            if self.machines != sorted(nodes):
+                return False
             final = ("TERMINATED", "LAUNCH_FAILED", "REJECTED")
             states = {
                 view.node_id: view.state.value
                 for view in self.views
                 if view.state.value not in final
             }
-            return self.machines == sorted(nodes) and states == dict.fromkeys(nodes, "RUNNING")
+            return states == dict.fromkeys(nodes, "RUNNING")
 
         return reached
 

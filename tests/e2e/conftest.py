@@ -34,6 +34,7 @@ from coordinator.plugins import find_plugin
 from mgmt import serve
 from mgmt.broker import BrokerUnavailable, start_broker, stop_broker
 from mgmt.broker_launch import server_script
+from tests.private_broker import kill_broker
 
 CLOUD = "here"
 ALIVE = frozenset(MachineState) - {MachineState.GONE}
@@ -104,7 +105,7 @@ class System:
         for step in (
             lambda: serve.stop(self.state_dir),
             self._kill_machines,
-            lambda: stop_broker(self.broker_directory),
+            lambda: kill_broker(self.broker_directory),
         ):
             try:
                 step()

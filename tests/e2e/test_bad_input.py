@@ -17,8 +17,9 @@ import pytest
 
 from agent.messages import BrokerAccess, BrokerAccount
 from agent.wire import to_wire
-from mgmt.broker import broker_status, start_broker, stop_broker
+from mgmt.broker import broker_status, start_broker
 from mgmt.broker_launch import server_script
+from tests.private_broker import kill_broker
 
 pytestmark = pytest.mark.e2e
 
@@ -184,7 +185,7 @@ def hung_broker(tmp_path: Path) -> Iterator[Path]:
         os.kill(pid, signal.SIGSTOP)
         yield directory / "accounts.json"
     finally:
-        stop_broker(directory)
+        kill_broker(directory)  # asked to stop, it would be waited for: 24 seconds
 
 
 def test_a_broker_that_hangs_is_exit_5_and_said_once_by_each_command(

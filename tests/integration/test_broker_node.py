@@ -27,6 +27,7 @@ from mgmt.broker import BrokerUnavailable, broker_status, start_broker, stop_bro
 from mgmt.broker_files import BrokerFiles, NodeIdentity, choose_ports
 from mgmt.broker_launch import node_environment, server_script
 from mgmt.broker_processes import NodeProcess, end_node, node_processes, send_signal
+from tests.private_broker import kill_broker
 
 pytestmark = [
     pytest.mark.integration,
@@ -46,7 +47,7 @@ def directory(tmp_path: Path) -> Iterator[Path]:
     for process in _processes(place):
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGCONT)
-    stop_broker(place)
+    kill_broker(place)
 
 
 def _processes(directory: Path) -> tuple[NodeProcess, ...]:

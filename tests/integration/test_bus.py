@@ -30,6 +30,7 @@ from agent.rpc_client import (
 from agent.timers import next_tick
 from agent.watchdog import Watchdog
 from mgmt.broker import start_broker, stop_broker
+from tests.private_broker import kill_broker
 
 pytestmark = pytest.mark.integration
 
@@ -258,14 +259,14 @@ def own_broker(tmp_path: Path) -> Iterator[tuple[Path, BrokerAccess]]:
     try:
         yield directory, start_broker(directory)
     finally:
-        stop_broker(directory)
+        kill_broker(directory)
 
 
 def test_a_service_waits_for_its_broker_and_survives_its_absence_in_mid_call(
     own_broker: tuple[Path, BrokerAccess], tmp_path: Path, eventually: Callable[..., Any]
 ) -> None:
     directory, access = own_broker
-    stop_broker(directory)
+    kill_broker(directory)
     process = Process(access, tmp_path)
     eventually(
         lambda: "waiting for the broker" in process.log.read_text(), 20, "it did not wait aloud"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 
 from agent.messages import BrokerAccess
-from mgmt.broker import BrokerUnavailable, start_broker, stop_broker
+from mgmt.broker import BrokerUnavailable, start_broker
 from mgmt.broker_launch import server_script
+from tests.compiled_once import compile_once
+from tests.private_broker import kill_broker
 
 
 def pytest_configure() -> None:
@@ -21,6 +24,21 @@ def pytest_configure() -> None:
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # Containers often forbid bytecode files. Then each of the hundreds of processes that the
+    # tests start would compile all our code again, a second each.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+    compile_once()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """See ``tests.spread``; None: as xdist does it."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from tests.spread import Spread
+
+    return Spread(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +53,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerAccess]:
     except BrokerUnavailable as problem:
         pytest.fail(str(problem))
     finally:
-        stop_broker(directory)
+        kill_broker(directory)
 
 
 @pytest.fixture(scope="session")

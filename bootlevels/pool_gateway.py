@@ -10,7 +10,7 @@ from agent.rpc_client import BrokerUnreachable, CallFailed, CallTimeout, RemoteE
 from agent.rpc_client import UnknownService as NobodyAnswers
 from bootlevels.checks import ACCOUNT, Look, read_accounts
 from bootlevels.plan import PoolCheck
-from coordinator.pool_spec import parse_pool
+from coordinator.pool_spec import parse_pool, unchecked
 
 #: Seconds one call may take.
 CALL_TIMEOUT = 5.0
@@ -119,7 +119,7 @@ class PoolGateway:
         if name not in self._pool_names():
             return 0.0
         section = self._call("controller", "reconfigure", name, dict(NOBODY))["section"]
-        return parse_pool(name, section).role.drain_timeout
+        return parse_pool(name, section, foreign=unchecked).role.drain_timeout
 
     def remove_pool(self, name: str) -> None:
         """Take the pool back; whoever works in it stays. Again is harmless."""

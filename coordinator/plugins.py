@@ -69,6 +69,20 @@ def find_plugin(group: str, name: str, key: str = "") -> Any:
     )
 
 
+def is_foreign(group: str, name: str) -> bool:
+    """Whether ``name`` would import a module that is not ours. A name that nothing has would not.
+
+    The packages of this group that are ours are safe to import: nothing happens there.
+    """
+    if name in ALIASES[group]:
+        return False
+    if ":" in name:
+        return not name.startswith(f"coordinator.{group.removeprefix('epu.')}.")
+    from importlib.metadata import entry_points
+
+    return any(point.name == name for point in entry_points(group=group))
+
+
 def _import(path: str, key: str) -> Any:
     module_name, _, attribute = path.partition(":")
     try:

@@ -13,6 +13,9 @@ from typing import Any, TypeVar
 
 from agent.messages import NodeRole
 from coordinator.errors import ConfigProblem, Problem, did_you_mean
+from coordinator.foreign_engines import Elsewhere, ForeignParser, names_foreign
+from coordinator.foreign_engines import checked as checked
+from coordinator.foreign_engines import unchecked as unchecked
 from coordinator.plugins import find_plugin
 from coordinator.pool_values import HealthSettings as HealthSettings
 from coordinator.pool_values import PoolSpec as PoolSpec
@@ -87,8 +90,18 @@ _ROLE_KEYS = tuple(field.name for field in fields(NodeRole))
 _RULE_KEYS = tuple(field.name for field in fields(ScalingRules))
 
 
-def parse_pool(name: str, given: object, where: str = "", key: str = "") -> PoolSpec:
-    """The PoolSpec of a section, or one ConfigProblem with everything that is wrong."""
+def parse_pool(
+    name: str,
+    given: object,
+    where: str = "",
+    key: str = "",
+    foreign: ForeignParser = checked,
+) -> PoolSpec:
+    """The PoolSpec of a section, or one ConfigProblem with everything that is wrong.
+
+    ``foreign``: what becomes of an engine that is not ours. It is never imported here: its
+    settings are a HostedSettings, by a process of its own that takes seconds, or ``unchecked``.
+    """
     problems: list[Problem] = []
     prefix = f"{key}." if key else ""
     if not _NAME.match(name):
@@ -101,7 +114,7 @@ def parse_pool(name: str, given: object, where: str = "", key: str = "") -> Pool
     if isinstance(given_engine, Mapping):
         engine = {"type": "n_preserving", **given_engine}
         try:
-            _, settings = parse_engine(engine, where, f"{prefix}engine")
+            _, settings = parse_engine(engine, where, f"{prefix}engine", foreign)
         except ConfigProblem as found:
             problems.extend(found.problems)
     role = _collect(
@@ -120,7 +133,7 @@ def parse_pool(name: str, given: object, where: str = "", key: str = "") -> Pool
     if problems or text is None or role is None:
         raise ConfigProblem(list(dict.fromkeys(problems)))
     told = (role.busy_queue,) if role.busy_queue else ()
-    queues = dict.fromkeys((*role.work_queues, *_queues_of(settings), *told))
+    queues = dict.fromkeys((*role.work_queues, *queues_of(settings), *told))
     role = replace(role, work_queues=tuple(queues))
     return PoolSpec(
         name=name,
@@ -145,8 +158,15 @@ def parse_pool(name: str, given: object, where: str = "", key: str = "") -> Pool
     )
 
 
-def parse_engine(section: Mapping[str, Any], where: str, key: str) -> tuple[Any, Any]:
-    """An engine and its settings from a section with ``type``. Raises ConfigProblem."""
+def parse_engine(
+    section: Mapping[str, Any], where: str, key: str, foreign: ForeignParser | None = None
+) -> tuple[Any, Any]:
+    """An engine and its settings from a section with ``type``. Raises ConfigProblem.
+
+    ``foreign``: see ``parse_pool``; None imports whatever the section names into this process.
+    """
+    if foreign is not None and names_foreign(section):
+        return Elsewhere(), foreign(section, where, key)
     try:
         found = find_plugin("epu.engines", str(section.get("type", "")), f"{key}.type")
     except ConfigProblem as problem:
@@ -169,7 +189,7 @@ def parse_engine(section: Mapping[str, Any], where: str, key: str) -> tuple[Any,
     return found(), settings
 
 
-def _queues_of(settings: Any) -> tuple[str, ...]:
+def queues_of(settings: Any) -> tuple[str, ...]:
     """The queues that an engine follows, by the names of its settings."""
     queue = getattr(settings, "queue", "")
     return (queue,) if queue else tuple(getattr(settings, "queues", ()))

@@ -1,7 +1,8 @@
 """Hosts one pool's engine: ``python -m coordinator.controller.engine_host <fd>``.
 
-Wire: JSON lines over the inherited socket ``<fd>``. The first line has the pool's name, its
-``engine:`` section and the deadline; its answer says that the engine is loaded. Each further
+Wire: JSON lines over the inherited socket ``<fd>``. The first line has a pool's ``engine:``
+section, the path on which to look for it and the deadlines; its answer says which queues the
+loaded engine follows, or what is wrong with the section. Each further
 line is a PoolView without settings, and its answer a Decision, or what was raised. At the
 end of the stream (the controller ended, however) the process ends, and a process that
 nobody can end because its engine hangs ends itself: the kernel's alarm needs no bytecode.
@@ -23,7 +24,7 @@ from agent.wire import from_wire, to_wire
 from coordinator.controller.decision import usable
 from coordinator.engines.base import DecisionEngine, PoolView
 from coordinator.errors import ConfigProblem, EngineFailed
-from coordinator.pool_spec import parse_engine
+from coordinator.pool_spec import parse_engine, queues_of
 
 #: Seconds after the deadline until the alarm ends us: by then the controller is gone, or it
 #: would have done so.
@@ -37,12 +38,19 @@ def serve(connection: socket.socket) -> None:
     if not first:
         return
     asked = json.loads(first)
+    sys.path[:] = asked["path"]
+    signal.setitimer(signal.ITIMER_REAL, asked["load_within"] + _ALARM_AFTER)
     try:
-        engine, settings = parse_engine(asked["section"], "", "engine")
+        engine, settings = parse_engine(asked["section"], asked["where"], asked["key"])
+        queues = [str(queue) for queue in queues_of(settings)]
+    except ConfigProblem as problem:
+        _send(connection, {"problems": to_wire(problem.problems)})
+        return
     except BaseException as problem:  # anybody's module may raise anything as it is imported
         _send(connection, _raised(problem))
         return
-    _send(connection, {"ready": True})
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    _send(connection, {"queues": queues})
     for line in lines:
         signal.setitimer(signal.ITIMER_REAL, asked["deadline"] + _ALARM_AFTER)
         _send(connection, _decided(engine, settings, json.loads(line)))

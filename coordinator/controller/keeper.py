@@ -13,12 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from agent.messages import (
-    BatchAnswer,
-    CommandBatch,
-    PoolSnapshot,
-    SensorReport,
-)
+from agent.messages import BatchAnswer, CommandBatch, PoolSnapshot, SensorReport
 from agent.rpc_client import CallFailed, RemoteError
 from agent.wire import from_wire, to_wire
 from coordinator.config import CoordinatorConfig
@@ -26,12 +21,13 @@ from coordinator.controller.cycle import run_cycle
 from coordinator.controller.kept_pool import KeptPool, load_pool, store_outcome
 from coordinator.controller.orders import order_rollout, release_brake
 from coordinator.controller.pool_status import pool_line, pool_status
-from coordinator.controller.records import PoolRecords, StoredPool
+from coordinator.controller.records import PoolRecords
 from coordinator.controller.sources import Sources, no_sources
 from coordinator.controller.turns import Turns
 from coordinator.errors import ConfigProblem, NotFound, Problem, did_you_mean
 from coordinator.events import EventLog
-from coordinator.pool_spec import changed_section, check_clouds, parse_pool
+from coordinator.foreign_engines import LOADED_WITHIN, checked
+from coordinator.pool_spec import PoolSpec, changed_section, check_clouds, parse_pool
 from coordinator.schedule import entry_in_force
 
 log = logging.getLogger(__name__)
@@ -71,7 +67,7 @@ class Keeper:
         self._owner = new_id("controller")
         self._frozen = records.frozen()
         self._pending = records.pending()
-        self._pools = {stored.name: self._loaded(stored) for stored in records.load()}
+        self._pools = {one.name: load_pool(one, config.engine_deadline) for one in records.load()}
         self._cycle_seconds = 0.0
         self._turns = Turns(self._cycle)
         self._enabled = True
@@ -83,8 +79,7 @@ class Keeper:
 
         Raises ConfigProblem for a section that can't be, or another pool of that name.
         """
-        spec = parse_pool(name, section)
-        check_clouds(spec, self._config.clouds)
+        spec = self._checked(name, section)
         known = self._pools.get(name)
         if known is not None:
             if known.stored.section == dict(section):
@@ -93,14 +88,13 @@ class Keeper:
                 [Problem(key=name, what="a pool of this name is kept", remedy="reconfigure it")]
             )
         self._records.add(name, section, self._clock())
-        stored = next(one for one in self._records.load() if one.name == name)
-        self._pools[name] = self._loaded(stored)
+        self._pools[name] = self._loaded(name)
         self.events.append("pool_added", pool=name, reason=f"engine {spec.engine_type}")
         return True
 
     def check_pool(self, name: str, section: Mapping[str, Any]) -> None:
         """Raise ConfigProblem for a section that ``add_pool`` would refuse; changes nothing."""
-        check_clouds(parse_pool(name, section), self._config.clouds)
+        self._checked(name, section)
 
     def remove_pool(self, name: str) -> None:
         """Stop keeping a pool; its workers stay as they are."""
@@ -114,19 +108,19 @@ class Keeper:
     def reconfigure(self, name: str, changes: Mapping[str, Any]) -> None:
         """Change a pool's section. An illegal request changes nothing."""
         pool = self._found(name)
-        section = changed_section(pool.stored.section, changes)
-        check_clouds(parse_pool(name, section), self._config.clouds)
-        if section == pool.stored.section:
-            return
-        self._records.change(name, section)
-        stored = next(one for one in self._records.load() if one.name == name)
-        fresh = self._loaded(stored)
-        pool.close()
-        pool.stored, pool.spec, pool.engine = stored, fresh.spec, fresh.engine
-        pool.queue_declared = False
-        self.events.append(
-            "pool_reconfigured", pool=name, reason=", ".join(sorted(changes)), changes=dict(changes)
-        )
+        before = pool.stored
+        section = changed_section(before.section, changes)
+        self._checked(name, section)
+        if self._found(name) is not pool or pool.stored is not before:
+            self.reconfigure(name, changes)  # somebody was quicker than the check
+        elif section != before.section:
+            self._records.change(name, section)
+            fresh = self._loaded(name)
+            pool.close()
+            pool.stored, pool.spec, pool.engine = fresh.stored, fresh.spec, fresh.engine
+            pool.queue_declared = False
+            what, said = ", ".join(sorted(changes)), dict(changes)
+            self.events.append("pool_reconfigured", pool=name, reason=what, changes=said)
 
     def resume(self, name: str) -> None:
         """End the pool's hold and its brake's MELTDOWN: nobody counts as unhealthy before now.
@@ -205,6 +199,8 @@ class Keeper:
             pool.deciding = False
 
     def _cycle_pool(self, pool: KeptPool, report: SensorReport | None) -> None:
+        if pool.meet_engine():
+            return
         name, now = pool.stored.name, self._clock()
         before, stored, frozen = pool.memory, pool.stored, self._frozen
         scheduled = entry_in_force(pool.spec.rules.schedule, now)
@@ -378,7 +374,15 @@ class Keeper:
 
     # ---------------------------------------------------------------- inside
 
-    def _loaded(self, stored: StoredPool) -> KeptPool:
+    def _checked(self, name: str, section: Mapping[str, Any]) -> PoolSpec:
+        """The section parsed; while an engine that is not ours is tried, requests come in."""
+        tried = partial(checked, within=max(self._config.engine_deadline, LOADED_WITHIN))
+        spec = parse_pool(name, section, foreign=tried)
+        check_clouds(spec, self._config.clouds)
+        return spec
+
+    def _loaded(self, name: str) -> KeptPool:
+        stored = next(one for one in self._records.load() if one.name == name)
         return load_pool(stored, self._config.engine_deadline)
 
     def _found(self, name: str) -> KeptPool:

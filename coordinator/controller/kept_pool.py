@@ -15,7 +15,7 @@ from coordinator.controller.recording import recording_of
 from coordinator.controller.records import PoolRecords, StoredPool
 from coordinator.engines.base import Decision, DecisionEngine, PoolView
 from coordinator.errors import EngineFailed
-from coordinator.pool_spec import PoolSpec, parse_pool
+from coordinator.pool_spec import PoolSpec, parse_pool, unchecked
 from coordinator.pool_values import ScheduleEntry
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,8 @@ class KeptPool:
     signature: object = None
     #: A cycle of it goes on beside the others'; see ``Keeper.cycle``.
     deciding: bool = False
+    #: The engine of another process that told which queues it follows.
+    met: object = None
 
     @property
     def queues(self) -> list[str]:
@@ -54,6 +56,25 @@ class KeptPool:
     def decides_apart(self) -> bool:
         """Whether its engine may take its time, so that no other pool may wait for it."""
         return isinstance(self.engine, EngineProcess)
+
+    def meet_engine(self) -> bool:
+        """Have an engine that decides apart loaded, and learn which queues it follows.
+
+        True when it was loaded only now: what was asked before is old by then. One that can't
+        be loaded says so when it is to decide.
+        """
+        engine = self.engine
+        if not isinstance(engine, EngineProcess) or self.met is engine:
+            return False
+        try:
+            queues = engine.load()
+        except EngineFailed:
+            return False
+        if self.engine is engine:
+            self.met, role = engine, self.spec.role
+            named = tuple(dict.fromkeys((*role.work_queues, *queues)))
+            self.spec = replace(self.spec, role=replace(role, work_queues=named))
+        return True
 
     def take(self, snapshot: PoolSnapshot, now: float) -> None:
         """What changed since the last snapshot; who ended long ago leaves the picture."""
@@ -89,10 +110,11 @@ def load_pool(stored: StoredPool, engine_deadline: float) -> KeptPool:
     """A stored pool with its engine, which may take ``engine_deadline`` seconds to decide.
 
     A memory that can't be read is begun anew. A section that can't be used any more (its
-    engine's package is gone, say) was fine when it was added: the pool is kept, and held.
+    engine has other settings now, say) was fine when it was added: the pool is kept, and held.
+    Nothing of an engine that is not ours is loaded here, so no pool waits for another's.
     """
     try:
-        spec = parse_pool(stored.name, stored.section)
+        spec = parse_pool(stored.name, stored.section, foreign=unchecked)
         engine: DecisionEngine = engine_for(spec, engine_deadline)
     except Exception as problem:  # an engine's own settings may raise anything
         log.error("pool %s can't be used as it is stored: %s", stored.name, problem)

@@ -32,6 +32,7 @@ class CombinedSettings:
     def queues(self) -> tuple[str, ...]:
         """The queues that any member follows."""
         named = [getattr(one.settings, "queue", "") for one in self.members]
+        named += [queue for one in self.members for queue in getattr(one.settings, "queues", ())]
         return tuple(dict.fromkeys(queue for queue in named if queue))
 
 

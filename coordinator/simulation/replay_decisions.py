@@ -16,7 +16,7 @@ from coordinator.controller.decision import decide
 from coordinator.controller.engine_process import EngineProcess, engine_for
 from coordinator.controller.recording import Recording, answer_of, recorded
 from coordinator.engines.base import DecisionEngine
-from coordinator.pool_spec import PoolSpec, parse_pool
+from coordinator.pool_spec import PoolSpec, parse_pool, unchecked
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Replayer:
     def _engine(self, pool: str, found: Recording) -> tuple[PoolSpec, DecisionEngine]:
         key = json.dumps([pool, found.section], sort_keys=True)
         if key not in self._kept:
-            spec = parse_pool(pool, found.section)
+            spec = parse_pool(pool, found.section, foreign=unchecked)
             self._kept[key] = spec, engine_for(spec, self._deadline)
         return self._kept[key]
 

@@ -74,7 +74,6 @@ def simulate_command(
     """
     from random import Random
 
-    from coordinator.plugins import find_plugin
     from coordinator.simulation.policy_report import report_of
     from coordinator.simulation.policy_run import run_policy
     from coordinator.simulation.trace_load import load_of
@@ -96,7 +95,7 @@ def simulate_command(
     runs = {
         policy.name: run_policy(
             policy.spec,
-            find_plugin("epu.engines", policy.spec.engine_type)(),
+            policy.engine,
             load,
             boots,
             seed=seed,
@@ -151,7 +150,11 @@ def _said_of(trace: Trace, service: float | None, boots: Times) -> str:
     words = {"jobs": "messages", "rates": "arrivals", "queue": "a queue's length"}[trace.kind]
     told = "" if service is None else f", {service:.3g} s each on average"
     span = age_text(trace.ends - trace.began)
-    return f"{span} of {words} from {trace.source}{told}; boots take {boots} s"
+    times = f"{boots} s".removeprefix("fixed:")
+    if boots.kind == "measured":
+        mean = sum(boots.numbers) / len(boots.numbers)
+        times = f"what {len(boots.numbers)} of the run took ({mean:.3g} s on average)"
+    return f"{span} of {words} from {trace.source}{told}; boots take {times}"
 
 
 def _rows(reports: list[PolicyReport]) -> list[tuple[str, ...]]:

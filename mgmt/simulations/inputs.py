@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import yaml
 
 from agent.rpc_client import CallFailed
 from coordinator.errors import ConfigProblem, EpuError, Problem
-from coordinator.pool_spec import PoolSpec, parse_pool
+from coordinator.pool_spec import PoolSpec, parse_engine, parse_pool
 from coordinator.simulation.trace_file import trace_from_file
 from coordinator.simulation.trace_load import Trace
 from coordinator.simulation.trace_recorded import boot_times_of, trace_of_recordings
@@ -27,10 +27,14 @@ _PAGE = 1000
 
 @dataclass(frozen=True)
 class Policy:
-    """A pool as a file has it; ``name`` is the file's, made unlike all others'."""
+    """A pool as a file has it; ``name`` is the file's, made unlike all others'.
+
+    ``engine`` is in this process, whoever's it is: asked by JSON lines, one would take minutes.
+    """
 
     name: str
     spec: PoolSpec
+    engine: Any
 
 
 def policies_of(files: Iterable[Path]) -> list[Policy]:
@@ -40,11 +44,14 @@ def policies_of(files: Iterable[Path]) -> list[Policy]:
     for file in files:
         try:
             spec = parse_pool(_pool_name(file), _section(file), where=str(file))
+            # That it can be imported, and ends, is known by now.
+            engine, settings = parse_engine(spec.engine, str(file), "engine")
         except ConfigProblem as problem:
             problems += str(problem).splitlines()
             continue
         same = sum(1 for one in policies if one.name.split("#")[0] == file.stem)
-        policies.append(Policy(f"{file.stem}#{same + 1}" if same else file.stem, spec))
+        name = f"{file.stem}#{same + 1}" if same else file.stem
+        policies.append(Policy(name, replace(spec, engine_settings=settings), engine))
     if problems:
         raise WrongFile("\n".join(problems))
     return policies
@@ -88,7 +95,7 @@ def _of_run(invocation: Invocation, run: str, pool: str | None) -> tuple[Trace, 
 
 
 def _boot_times(invocation: Invocation, pool: str) -> Times | None:
-    """Those of the run's own machines; None, and said, when nobody can be asked."""
+    """Those of the run's own machines; None, and said, when nothing tells of them."""
     events: list[Mapping[str, Any]] = []
     try:
         with invocation.connection() as client:
@@ -97,8 +104,23 @@ def _boot_times(invocation: Invocation, pool: str) -> Times | None:
                 events += page
                 since = int(page[-1]["sequence"])
     except (CallFailed, EpuError) as problem:
-        invocation.output.note(f"the run's boot times are not known: {problem}")
+        events = _logged_events(invocation)
+        if not events:
+            invocation.output.note(f"the run's boot times are not known: {problem}")
     return boot_times_of(events, pool)
+
+
+def _logged_events(invocation: Invocation) -> list[Mapping[str, Any]]:
+    """What the provisioner of an ended run wrote into its log, where that still is."""
+    from mgmt.event_files import read_event_files
+    from mgmt.run_locator import open_run, state_dir_of
+
+    try:
+        directory = state_dir_of(open_run(str(invocation.run)))
+        logs = [] if directory is None else sorted((directory / "logs").glob("provisioner*"))
+        return [vars(event) for event in read_event_files(logs).events]
+    except (OSError, EpuError):
+        return []
 
 
 def _section(file: Path) -> Any:

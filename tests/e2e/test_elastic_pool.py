@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 
 from bootlevels.plans.sleeper.producer import job_ids, produce
+from coordinator.simulation.replay_decisions import Replayer
+from coordinator.simulation.replay_source import recordings_in
+from coordinator.simulation.trace_recorded import trace_of_recordings
 
 pytestmark = pytest.mark.e2e
 
@@ -117,6 +120,17 @@ def by_broker(queue: str, done_file: Path) -> dict[str, Any]:
     return {**found, "busy": {"queue": queue}, "drain_timeout": 60}
 
 
+def recorded_well(store: Path, pool: str) -> None:
+    """What was decided is decided so again, and is a load to try other policies on."""
+    rows = [row for _, row in recordings_in(store, pool, None) if row["recording"] is not None]
+    replayer = Replayer()
+    again = [replayer.replay(pool, row["at"], row["recording"]) for row in rows]
+    assert len(again) > MOST and not [one for one in again if not one.is_same]
+    trace = trace_of_recordings(rows, pool)
+    assert trace.kind == "rates" and not trace.needs_service
+    assert sum(value or 0.0 for value in trace.values) > 10, "the bursts are in it"
+
+
 @pytest.mark.timeout(300)
 def test_jobs_that_come_in_waves_are_done_once_each_and_scale_in_gives_none_back(
     system: Any, tmp_path: Path
@@ -130,6 +144,7 @@ def test_jobs_that_come_in_waves_are_done_once_each_and_scale_in_gives_none_back
         saw.rise_in_mid_fall()
         saw.end()
         assert len(pool.events("drain_started")) >= MOST
+        recorded_well(system.state_dir / "controller.db", pool.name)
 
 
 @pytest.mark.soak

@@ -20,7 +20,7 @@ from coordinator.controller.engine_process import EngineProcess, engine_for
 from coordinator.engines.base import Decision, PoolView, ViewedInstance, ViewedReading
 from coordinator.engines.combined import Combined
 from coordinator.errors import EngineFailed
-from coordinator.pool_spec import parse_pool
+from coordinator.pool_spec import parse_pool, unchecked
 
 STRANGE = "tests.unit.coordinator.controller.misbehaving:Engine"
 VIEW = PoolView(
@@ -50,7 +50,7 @@ def made() -> Iterator[Made]:
 
     def make(how: str, deadline: float = 10.0) -> EngineProcess:
         section = {"type": STRANGE, "how": how}
-        engines.append(EngineProcess("strange", section, deadline))
+        engines.append(EngineProcess(section, deadline))
         return engines[-1]
 
     yield make
@@ -134,7 +134,14 @@ def test_a_process_that_nobody_can_end_any_more_ends_itself() -> None:
             [sys.executable, "-m", "coordinator.controller.engine_host", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
         )
-        first = {"pool": "p", "section": {"type": STRANGE, "how": "power"}, "deadline": -4.5}
+        first = {
+            "section": {"type": STRANGE, "how": "power"},
+            "where": "",
+            "key": "engine",
+            "path": sys.path,
+            "load_within": 60.0,
+            "deadline": -4.5,
+        }
         for message in (first, to_wire(VIEW)):
             ours.sendall(json.dumps(message).encode() + b"\n")
     assert host.wait(30) == -signal.SIGALRM
@@ -142,7 +149,7 @@ def test_a_process_that_nobody_can_end_any_more_ends_itself() -> None:
 
 def test_only_engines_that_are_not_ours_cost_a_process() -> None:
     def engine(section: dict[str, Any]) -> Any:
-        return engine_for(parse_pool("p", {"engine": section}), 5.0)
+        return engine_for(parse_pool("p", {"engine": section}, foreign=unchecked), 5.0)
 
     ours = {"type": "n_preserving", "preserve_n": 2}
     foreign = {"type": STRANGE}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -12,7 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordinator.engines.base import Decision, PoolView
+from coordinator.controller.bounds import Limits
+from coordinator.controller.decision import decide
+from coordinator.controller.pool import PoolMemory
+from coordinator.controller.recording import record
+from coordinator.engines.base import Decision, PoolView, ViewedReading
+from coordinator.engines.queue_length import QueueLength
 from coordinator.errors import ConfigProblem
 from coordinator.plugins import find_plugin
 from coordinator.pool_spec import parse_pool
@@ -267,3 +274,45 @@ def test_boot_times_are_those_of_the_runs_own_nodes() -> None:
 def test_a_run_without_a_queue_gives_no_trace() -> None:
     with pytest.raises(ConfigProblem, match="0 of its stored decisions tell of a queue"):
         trace_of_recordings([{"recording": None}, {"recording": "x"}], "run demo, pool p")
+
+
+def recordings_of(rows: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """Stored decisions of a pool whose engine saw these readings of its queue."""
+    section = {"engine": QUEUE}
+    spec = parse_pool("p", section)
+    engine = find_plugin("epu.engines", spec.engine_type)()
+    found = []
+    for row in rows:
+        readings = {
+            f"queue.work.{part}": ViewedReading(value=float(value), age=0.5)
+            for part, value in row.items()
+            if part != "time" and value
+        }
+        settings = spec.engine_settings
+        view = PoolView(pool="p", now=float(row["time"]), readings=readings, settings=settings)
+        limits = Limits(view=view, spec=spec, memory=PoolMemory())
+        found.append({"recording": record(section, limits, decide(engine, limits))})
+    return found
+
+
+def test_a_recorded_run_tells_how_many_messages_it_had_and_how_long_they_took() -> None:
+    """Of the sample ``sleeper``: 60 jobs of 2 s, 15 and 80 of 1 s, each in a burst of a second,
+    of which the broker's rates, seen at the decisions, tell but half.
+    """
+    with Path(__file__).with_name("recorded_sleeper.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    trace = trace_of_recordings(recordings_of(rows), "run demo, pool p")
+    load = load_of(trace, None, Random(1))
+    assert load.group == 1 and len(load.arrivals) == pytest.approx(155, rel=0.1)
+    assert load.mean_service == pytest.approx((60 * 2 + 95) / 155, rel=0.25)
+    late = sum(1 for at in load.arrivals if at - load.began > 110)
+    assert late == pytest.approx(80, rel=0.1), "the last burst, when the queue was long empty"
+    spec = parse_pool("p", {"engine": QUEUE})
+    figures = report(run_policy(spec, QueueLength(), load, BOOT, seed=1))
+    assert figures.wait_p50 is not None and figures.queue_max > 50
+
+
+def test_where_the_broker_tells_no_rates_the_queues_length_is_the_trace() -> None:
+    rows = [{"time": f"{BEGAN + at}", "ready": f"{at}", "departures": ""} for at in (0, 5, 9)]
+    trace = trace_of_recordings(recordings_of(rows), "run demo, pool p")
+    assert (trace.kind, trace.values) == ("queue", (0.0, 5.0, 9.0))

@@ -82,7 +82,10 @@ class Replayer:
         if key not in self._kept:
             spec = parse_pool(pool, found.section, foreign=unchecked)
             self._kept[key] = spec, engine_for(spec, self._deadline)
-        return self._kept[key]
+        spec, engine = self._kept[key]
+        if isinstance(engine, EngineProcess):
+            engine.load()
+        return spec, engine
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:

@@ -39,7 +39,7 @@ class Coordinator:
             engine_deadline=DEADLINE,
         )
         self.file = write_config(config)
-        self.client = RpcClient(access.amqp_url("coordinator"), timeout=10.0)
+        self.client = RpcClient(access.amqp_url("coordinator"), timeout=30.0)
         self.log = (directory / "services.log").open("wb")
         self.others = [
             self.start("tests.integration.registrar_stub"),

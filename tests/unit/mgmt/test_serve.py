@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,9 @@ def test_starting_again_is_the_same_supervisord(config, started):
 def test_a_killed_program_is_started_again(config, started, eventually):
     def sensors() -> int | None:
         for process in coordinator_processes(Path(config.state_dir)):
-            words = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
+            words = []
+            with suppress(OSError):  # one that ended meanwhile
+                words = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
             if serve.PROGRAMS["sensors"].encode() in words:
                 return process.pid
         return None

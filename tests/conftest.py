@@ -41,6 +41,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Spread(config, log)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In one of several processes that share the tests: all of them in the same order."""
+    if hasattr(config, "workerinput"):
+        from tests.spread import in_order
+
+        items[:] = in_order(items)
+
+
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerAccess]:
     """A private RabbitMQ node for the whole session, started by the product's own code."""

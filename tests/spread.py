@@ -1,6 +1,8 @@
-"""How tests are spread over processes: whole files, those that share a system together."""
+"""How tests are spread over processes: whole files, those that wait beside those that compute."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 
 import pytest
 from xdist.scheduler import LoadFileScheduling
@@ -11,14 +13,55 @@ SHARE_A_SYSTEM = frozenset(
     f"tests/e2e/test_{name}.py"
     for name in ("adopted", "commands", "elastic_pool", "node_loss", "reload_pools")
 )
+SHARED = "the shared system"
+#: Whole systems and real processes: they wait for most of their time.
+WAITING = ("tests/e2e/", "tests/integration/", SHARED)
+#: The longest of these, a minute and more.
+LONGEST = (
+    SHARED,
+    "tests/e2e/test_crashes.py",
+    "tests/integration/test_provisioner_killed.py",
+    "tests/integration/samples/test_webapp.py",
+    "tests/e2e/test_bad_input.py",
+    "tests/integration/test_boot_interrupted.py",
+)
+#: What computes for long.
+COMPUTING = ("tests/interrupted/", "tests/simulation/")
+#: The share of files that only compute which is kept for the end, when no long file may begin.
+KEPT_FOR_THE_END = 0.3
+
+
+def scope_of(nodeid: str) -> str:
+    """What runs together: a file's tests, or those of several that share a system."""
+    file = nodeid.split("::", 1)[0]
+    return SHARED if file in SHARE_A_SYSTEM else file
+
+
+def mixed(nodeids: Iterable[str]) -> list[str]:
+    """Scopes in the order in which they begin: waiting ones and computing ones by turns."""
+    scopes = list(dict.fromkeys(scope_of(nodeid) for nodeid in nodeids))
+    waiting = [scope for scope in LONGEST if scope in scopes]
+    waiting += [one for one in scopes if one.startswith(WAITING) and one not in waiting]
+    others = [scope for scope in scopes if scope not in waiting]
+    others.sort(key=lambda scope: not scope.startswith(COMPUTING))
+    per_turn = round((1 - KEPT_FOR_THE_END) * len(others) / max(len(waiting), 1))
+    order: list[str] = []
+    for turn, scope in enumerate(waiting):
+        order += [scope, *others[turn * per_turn : (turn + 1) * per_turn]]
+    return order + others[len(waiting) * per_turn :]
+
+
+def in_order(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """``items`` by their scopes as ``mixed`` has them; within one as they were."""
+    place = {scope: number for number, scope in enumerate(mixed(one.nodeid for one in items))}
+    return sorted(items, key=lambda item: place[scope_of(item.nodeid)])
 
 
 class Spread(LoadFileScheduling):  # type: ignore[misc]
-    """As ``--dist loadfile``, in the order of the files' names.
+    """As ``--dist loadfile``, in the order of the collection.
 
-    That begins with whole systems, of which a file takes a minute and mostly waits, and ends
-    with unit tests, which fill what is left. By the number of its tests, as is usual, the
-    longest file comes last, when nothing else is left to be done beside it.
+    By the number of its tests, as is usual, the longest file comes last, when nothing else is
+    left to be done beside it.
     """
 
     def __init__(self, config: pytest.Config, log: object = None) -> None:
@@ -26,5 +69,4 @@ class Spread(LoadFileScheduling):  # type: ignore[misc]
         config.option.loadscopereorder = False
 
     def _split_scope(self, nodeid: str) -> str:
-        file: str = super()._split_scope(nodeid)
-        return "the shared system" if file in SHARE_A_SYSTEM else file
+        return scope_of(nodeid)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from agent.keepers import KeeperCalls
 from agent.rpc_client import BrokerUnreachable, CallFailed, CallTimeout, RemoteError, RpcClient
 from agent.rpc_client import UnknownService as NobodyAnswers
 from bootlevels.checks import ACCOUNT, Look, read_accounts
@@ -34,10 +35,12 @@ _UNREACHABLE = (BrokerUnreachable, CallTimeout, NobodyAnswers)
 
 
 class CoordinatorProblem(Exception):
-    """The coordinator refused, or (``unreachable``) could not be asked."""
+    """The coordinator refused, has no such thing (``not_found``), or (``unreachable``) could
+    not be asked."""
 
-    def __init__(self, text: str, *, unreachable: bool = False) -> None:
+    def __init__(self, text: str, *, unreachable: bool = False, not_found: bool = False) -> None:
         self.unreachable = unreachable
+        self.not_found = not_found
         super().__init__(text)
 
 
@@ -80,6 +83,7 @@ class PoolGateway:
 
     def __init__(self, accounts: Path) -> None:
         self._client = RpcClient(coordinator_url(accounts), timeout=CALL_TIMEOUT)
+        self._keepers = KeeperCalls(self._client.call, CALL_TIMEOUT)
         self._answered = False
 
     def __enter__(self) -> PoolGateway:
@@ -90,7 +94,7 @@ class PoolGateway:
 
     def add_pool(self, name: str, section: Mapping[str, Any]) -> bool:
         """Hand the pool over, or change it to ``section``. Whether it was new."""
-        if name in self._pool_names():
+        if self._kept(name):
             self.change_pool(name, section)
             return False
         answer = self._call("controller", "add_pool", name, dict(section))
@@ -116,21 +120,21 @@ class PoolGateway:
 
         Returns how long they may take for their jobs, seconds.
         """
-        if name not in self._pool_names():
+        if not self._kept(name):
             return 0.0
         section = self._call("controller", "reconfigure", name, dict(NOBODY))["section"]
         return parse_pool(name, section, foreign=unchecked).role.drain_timeout
 
     def remove_pool(self, name: str) -> None:
         """Take the pool back; whoever works in it stays. Again is harmless."""
-        if name in self._pool_names():
+        if self._kept(name):
             self._call("controller", "remove_pool", name)
 
     def look_gone(self, name: str) -> Look:
         """Whether the pool called ``name`` has no node left, and none is on its way."""
         try:
             # In this order: a launch that was ordered and is not answered has no node yet.
-            ordered = name in self._call("controller", "status")["pending_batches"]
+            ordered = name in self._call(self._keeper(name), "status")["pending_batches"]
             left = [n for n in self._call("provisioner", "live_nodes") if n["pool"] == name]
             held = self._held(name) if left else ""
         except CoordinatorProblem as problem:
@@ -141,13 +145,24 @@ class PoolGateway:
         return Look(ok=not left and not ordered, detail=f"{len(left)} nodes left{held}")
 
     def _held(self, name: str) -> str:
-        for pool in self._call("controller", "pools", False):
-            if pool["name"] == name and pool["state"] == "HELD":
-                return f"; HELD: {pool['reason']}"
-        return ""
+        pool = self._kept(name) or {}
+        return f"; HELD: {pool['reason']}" if pool.get("state") == "HELD" else ""
 
-    def _pool_names(self) -> list[str]:
-        return [str(pool["name"]) for pool in self._call("controller", "pools", False)]
+    def _kept(self, name: str) -> Mapping[str, Any] | None:
+        """The pool's status; None for one that is not kept."""
+        try:
+            found: Mapping[str, Any] = self._call("controller", "pool", name)
+        except CoordinatorProblem as problem:
+            if problem.not_found:
+                return None
+            raise
+        return found
+
+    def _keeper(self, pool: str) -> str:
+        try:
+            return self._keepers.keeper(pool)
+        except BrokerUnreachable as problem:
+            raise CoordinatorProblem(str(problem), unreachable=True) from None
 
     def look(self, name: str, verify: PoolCheck) -> Look:
         """How far the pool is, as ``2 of 3 running``."""
@@ -170,10 +185,12 @@ class PoolGateway:
 
     def _call(self, service: str, method: str, *args: Any) -> Any:
         try:
-            answer = self._client.call(service, method, *args)
+            answer = self._keepers.call(service, method, *args)
         except RemoteError as refused:
             self._answered = True
-            raise CoordinatorProblem(f"the {service} refused: {refused.value or refused}") from None
+            text = f"the {service} refused: {refused.value or refused}"
+            not_found = refused.exc_type == "NotFound"
+            raise CoordinatorProblem(text, not_found=not_found) from None
         except _UNREACHABLE as problem:
             raise CoordinatorProblem(str(problem), unreachable=True) from None
         except CallFailed as problem:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from agent.keepers import KeeperCalls
 from agent.messages import BrokerAccess
 from coordinator.config import CoordinatorConfig, cloud_directory, read_token_key
 from coordinator.errors import ConfigProblem
@@ -77,7 +78,7 @@ def build_registrar(config: CoordinatorConfig, access: BrokerAccess, call: Call)
         Enrolments(store),
         BrokerAccounts(access, config.run),
         EventLog(store, "registrar", config.run, time.time),
-        call,
+        KeeperCalls(call).call,
         steady_clock(),
     )
 
@@ -95,12 +96,12 @@ def build_keeper(
     from coordinator.events import EventLog
     from coordinator.store.session import open_store
 
-    store = open_store(config.store_path("controller"))
+    store = open_store(config.store_path(config.controller_name))
     clock = steady_clock()
     return Keeper(
         config,
         PoolRecords(store),
-        EventLog(store, "controller", config.run, time.time),
+        EventLog(store, config.controller_name, config.run, time.time),
         call,
         clock,
         lambda prefix: f"{prefix}-{uuid.uuid4().hex[:10]}",

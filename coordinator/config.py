@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from agent.keepers import controller_name, sensors_name
 from agent.messages import BrokerAccess
 from agent.wire import MalformedMessage, from_wire
 from coordinator.errors import ConfigProblem, Problem
@@ -30,7 +31,8 @@ class CoordinatorConfig:
     ``clouds``: name → settings, ``driver`` among them. ``accounts``: the accounts.json of
     the broker. ``blindness_grace``: after the sensors service could not hear, silence
     counts again only so much later. ``engine_deadline``: how long a decision of an engine
-    that is not ours may take.
+    that is not ours may take. ``pool``: of a controller and a sensors service that are this
+    pool's own; those without one keep every pool that has none.
     """
 
     run: str
@@ -44,11 +46,22 @@ class CoordinatorConfig:
     blindness_grace: float = 30.0
     call_timeout: float = 10.0
     engine_deadline: float = 5.0
+    pool: str = ""
 
     @property
     def default_cloud(self) -> str:
         """The cloud of a pool that names none: the first."""
         return next(iter(self.clouds), "")
+
+    @property
+    def controller_name(self) -> str:
+        """The nameko service name of the controller with this configuration."""
+        return controller_name(self.pool)
+
+    @property
+    def sensors_name(self) -> str:
+        """The nameko service name of its sensors service."""
+        return sensors_name(self.pool)
 
     def store_path(self, component: str) -> Path:
         return Path(self.state_dir) / f"{component}.db"
@@ -78,8 +91,13 @@ def read_access(path: Path | str) -> BrokerAccess:
         ) from None
 
 
+def config_file(pool: str = "") -> str:
+    """The name of the file for all processes, or for those that are one pool's own."""
+    return f"config-{pool}.yaml" if pool else "config.yaml"
+
+
 def write_config(config: CoordinatorConfig) -> Path:
-    """Write ``<state_dir>/config.yaml`` and, once, the token key; both mode 0600."""
+    """Write the ``config_file`` in ``state_dir`` and, once, the token key; both mode 0600."""
     state_dir = Path(config.state_dir)
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     access = read_access(config.accounts)
@@ -89,7 +107,7 @@ def write_config(config: CoordinatorConfig) -> Path:
         "HEARTBEAT": 20,
         "epu": asdict(config),
     }
-    path = state_dir / "config.yaml"
+    path = state_dir / config_file(config.pool)
     _write_private(path, yaml.safe_dump(content, sort_keys=False))
     key = state_dir / TOKEN_KEY_FILE
     if not key.exists():

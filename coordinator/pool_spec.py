@@ -90,6 +90,11 @@ _ROLE_KEYS = tuple(field.name for field in fields(NodeRole))
 _RULE_KEYS = tuple(field.name for field in fields(ScalingRules))
 
 
+def is_name(text: str) -> bool:
+    """Whether a pool can have this name."""
+    return _NAME.match(text) is not None
+
+
 def parse_pool(
     name: str,
     given: object,

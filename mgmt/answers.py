@@ -7,12 +7,13 @@ a function over dicts in a test.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from agent import rpc_client
-from agent.rpc_client import CallFailed, RemoteError
+from agent.rpc_client import CallFailed, RemoteError, UnknownService
 from coordinator import errors
 
 Call = Callable[..., Any]
@@ -22,6 +23,8 @@ SINGLE_TIMEOUT = 6.5
 #: Seconds for each of several components, asked one after the other, so that all of them
 #: being silent still leaves an answer within the eight seconds of a caller.
 SHARED_TIMEOUT = 1.5
+#: … and for one of very many, s.
+LEAST_SHARE = 0.05
 
 
 def ask(call: Call, service: str, method: str, *args: Any, timeout: float = SINGLE_TIMEOUT) -> Any:
@@ -59,21 +62,30 @@ def gather(
     call: Call,
     questions: Sequence[tuple[str, str, Sequence[Any]]],
     already_missing: Mapping[str, str] | None = None,
+    may_be_absent: Collection[str] = (),
 ) -> Gathered:
     """Ask each ``(service, method, args)``; the answers are keyed ``service.method``.
 
     A component that failed once is not asked again. Never raises for a silent or failing
-    component: it is named in ``missing``.
+    component: it is named in ``missing``; not so those of ``may_be_absent`` that nobody
+    serves.
     """
     answers: dict[str, Any] = {}
     missing = dict(already_missing or {})
-    for service, method, args in questions:
-        if service in missing:
+    absent: set[str] = set()
+    deadline = time.monotonic() + SINGLE_TIMEOUT
+    for at, (service, method, args) in enumerate(questions):
+        if service in missing or service in absent:
             continue
+        # Many may be silent, and all that they take is one caller's time.
+        share = max(deadline - time.monotonic(), 0.0) / (len(questions) - at)
         try:
             answers[f"{service}.{method}"] = ask(
-                call, service, method, *args, timeout=SHARED_TIMEOUT
+                call, service, method, *args, timeout=min(SHARED_TIMEOUT, max(share, LEAST_SHARE))
             )
         except (CallFailed, errors.EpuError) as problem:
-            missing[service] = str(problem)
+            if isinstance(problem, UnknownService) and service in may_be_absent:
+                absent.add(service)
+            else:
+                missing[service] = str(problem)
     return Gathered(answers, missing)

@@ -8,10 +8,11 @@ from dataclasses import asdict
 from typing import Any
 
 from agent.messages import Event
-from agent.rpc_client import CallFailed
+from agent.rpc_client import CallFailed, UnknownService
 from agent.wire import from_wire
 from coordinator.errors import EpuError
-from mgmt.answers import SHARED_TIMEOUT, Call, ask
+from mgmt.answers import LEAST_SHARE, SHARED_TIMEOUT, SINGLE_TIMEOUT, Call, ask
+from mgmt.keepers import components, is_controller, may_be_absent
 
 SOURCES = ("provisioner", "controller", "sensors", "registrar")
 PAGE = 1000
@@ -28,8 +29,11 @@ def events(
     name: str | None = None,
     limit: int = 200,
     after: Mapping[str, int] | None = None,
+    dedicated: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The newest ``limit`` events that fit, oldest first.
+
+    ``dedicated``: pools that have a controller of their own.
 
     ``since``: epoch seconds; ``after``: the ``cursor`` of an earlier answer, to be told
     only what is new. ``missing`` names the sources that did not answer, so a reader never
@@ -39,11 +43,16 @@ def events(
     found: list[Event] = []
     missing: dict[str, str] = {}
     cursor = dict(after)
-    for source in SOURCES:
+    sources = sources_of(dedicated)
+    deadline = time.monotonic() + SINGLE_TIMEOUT
+    for at, source in enumerate(sources):
+        share = max(deadline - time.monotonic(), 0.0) / (len(sources) - at)
+        within = min(SHARED_TIMEOUT, max(share, LEAST_SHARE))
         try:
-            own = _newest_of(call, source, int(after.get(source, 0)), max(limit, LOOKED_AT))
+            own = _newest_of(call, source, int(after.get(source, 0)), max(limit, LOOKED_AT), within)
         except (CallFailed, EpuError) as problem:
-            missing[source] = str(problem)
+            if not (isinstance(problem, UnknownService) and source in may_be_absent(dedicated)):
+                missing[source] = str(problem)
             continue
         if own:
             cursor[source] = own[-1].sequence
@@ -60,7 +69,13 @@ def newest_of(found: Sequence[Event], limit: int) -> dict[str, Any]:
     }
 
 
-def _newest_of(call: Call, source: str, after: int, most: int) -> list[Event]:
+def sources_of(dedicated: Sequence[str]) -> tuple[str, ...]:
+    """Every source of events; sensors services judge nothing and keep no history."""
+    own = [name for name in components(dedicated) if name not in SOURCES and is_controller(name)]
+    return (*SOURCES, *own)
+
+
+def _newest_of(call: Call, source: str, after: int, most: int, within: float) -> list[Event]:
     """The newest events of one source, oldest first; with a cursor all that came after it.
 
     Without one at most ``most`` are read, so that a full log costs no more. Pages that
@@ -68,9 +83,9 @@ def _newest_of(call: Call, source: str, after: int, most: int) -> list[Event]:
     raises when nothing came at all.
     """
     if not after:
-        page = ask(call, source, "events", 0, -most, timeout=SHARED_TIMEOUT)
+        page = ask(call, source, "events", 0, -most, timeout=within)
         return [from_wire(Event, line) for line in page]
-    deadline = time.monotonic() + SHARED_TIMEOUT
+    deadline = time.monotonic() + within
     found: list[Event] = []
     while True:
         left = max(deadline - time.monotonic(), 0.05)

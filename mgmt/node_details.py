@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from agent.keepers import sensors_name
 from coordinator.errors import NotFound, did_you_mean
 from mgmt.answers import SINGLE_TIMEOUT, Call, ask, gather
+from mgmt.keepers import dedicated_pools
 
 #: Of such a node the reason is its state's.
 _CALM = (None, "OK", "UNKNOWN")
@@ -22,7 +24,7 @@ def node(call: Call, node_id: str) -> dict[str, Any]:
     pool: dict[str, Any] = seen.answers.get("controller.pool") or {}
     instances = pool.get("instances") or ()
     judged: Mapping[str, Any] = next((one for one in instances if one["node_id"] == node_id), {})
-    signs = _signs(call, node_id)
+    signs = _signs(call, node_id, found["pool"])
     return {
         **found,
         "figures": signs.get("figures") or {},
@@ -56,9 +58,10 @@ def unknown_node(call: Call, node_id: str, timeout: float = SINGLE_TIMEOUT) -> N
     return NotFound(f"no node '{node_id}'" + (f"; {hint}" if hint else ""))
 
 
-def _signs(call: Call, node_id: str) -> Mapping[str, Any]:
+def _signs(call: Call, node_id: str, pool: str) -> Mapping[str, Any]:
     """What the node last said of itself; nothing where nobody can be asked."""
-    seen = gather(call, [("sensors", "witness", ([node_id],))])
-    nodes: Mapping[str, Any] = (seen.answers.get("sensors.witness") or {}).get("nodes") or {}
+    sensors = sensors_name(pool if pool in dedicated_pools(call) else "")
+    seen = gather(call, [(sensors, "witness", ([node_id],))])
+    nodes: Mapping[str, Any] = (seen.answers.get(f"{sensors}.witness") or {}).get("nodes") or {}
     found: Mapping[str, Any] = nodes.get(node_id) or {}
     return found

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.keepers import controller_name
 from agent.messages import Event
 from agent.rpc_client import BrokerUnreachable, CallFailed
 from agent.wire import from_wire
@@ -19,6 +20,9 @@ from coordinator.errors import EpuError
 from mgmt.answers import Call, ask
 from mgmt.event_files import FileEvents, component_logs, distinct, read_event_files
 from mgmt.history import SOURCES, events, fits, newest_of
+from mgmt.keepers import dedicated_pools
+
+_OWN_CONTROLLERS = f"logs/{controller_name('*')}.log"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +54,18 @@ class LogPlace:
 
     def of(self, source: str) -> list[Path]:
         """The log files of one source, oldest first."""
-        return component_logs(self.state_dir, source) if self.state_dir else []
+        return [log for place in self._coordinators() for log in component_logs(place, source)]
+
+    def own_controllers(self) -> list[str]:
+        """The names of controllers of single pools that have logged here."""
+        logs = (log for place in self._coordinators() for log in place.glob(_OWN_CONTROLLERS))
+        return sorted({log.stem for log in logs})
+
+    def _coordinators(self) -> list[Path]:
+        """The directories of ``epu serve``: there may be several in a run's."""
+        more = self.run_directory.glob("*/supervisord.conf") if self.run_directory else ()
+        found = [self.state_dir] if self.state_dir else []
+        return found + sorted({conf.parent for conf in more} - set(found))
 
     def of_command(self) -> list[Path]:
         """The logs that commands of this machine wrote, such as a teardown's."""
@@ -72,8 +87,8 @@ def ask_events(
     except BrokerUnreachable:
         raise
     except CallFailed as problem:
-        found = events(call, *filters.words, after)
-        if len(found["missing"]) == len(SOURCES):
+        found = events(call, *filters.words, after, dedicated_pools(call))
+        if found["missing"].keys() >= set(SOURCES):
             raise
         found["missing"]["management"] = str(problem)
     return found
@@ -87,9 +102,8 @@ def with_files(document: dict[str, Any], filters: Filters, place: LogPlace) -> d
     """
     read: dict[str, FileEvents] = {}
     missing = dict(document["missing"])
-    for source in SOURCES:
-        paths = place.of(source) if source in missing else []
-        if paths:
+    for source in document["missing"]:
+        if paths := place.of(source):
             try:
                 read[source] = read_event_files(paths)
             except (OSError, EpuError) as problem:
@@ -111,7 +125,8 @@ def with_files(document: dict[str, Any], filters: Filters, place: LogPlace) -> d
 
 def all_from_files(why: str, filters: Filters, place: LogPlace) -> dict[str, Any]:
     """The history when nobody can be asked: ``why`` is the reason for each source."""
-    nothing = {"events": [], "omitted": 0, "missing": dict.fromkeys(SOURCES, why), "cursor": {}}
+    sources = (*SOURCES, *place.own_controllers())
+    nothing = {"events": [], "omitted": 0, "missing": dict.fromkeys(sources, why), "cursor": {}}
     return with_files(nothing, filters, place)
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from agent.keepers import KeeperCalls
 from agent.rpc_client import RpcClient
 from coordinator.errors import EpuError
 from mgmt.exit_codes import NoSuchRun
@@ -79,7 +80,7 @@ def open_teardown(run_name: str, say: Callable[[str], None]) -> Iterator[Teardow
                 base=BootedLevels(run, say),
                 list_clouds=lambda: clouds_of(run),
                 end_machines=lambda listing: end_listed(run, listing),
-                call=client.call if client is not None else None,
+                call=KeeperCalls(client.call).call if client is not None else None,
                 say=say,
             )
     finally:

@@ -3,6 +3,7 @@
 All of it lives in one directory::
 
     config.yaml        what every process is told                        (0600)
+    config-POOL.yaml   the same for the controller and the sensors service of one pool
     supervisord.conf   the programs, and the path of supervisord's control socket
     logs/              one file per program, rotated
 
@@ -22,15 +23,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import yaml
+
+from agent.keepers import CONTROLLER, SENSORS, controller_name, pool_of, sensors_name
 from agent.rpc_client import BrokerUnreachable, CallFailed, RpcClient
-from coordinator.config import CoordinatorConfig, read_access, write_config
+from coordinator.config import CoordinatorConfig, config_file, read_access, write_config
 from coordinator.errors import EpuError, NotFound
 from mgmt.broker_files import write_private
 from mgmt.broker_processes import NodeProcess
+from mgmt.keepers import SHARED
 from mgmt.serve_processes import (
     MARK_VARIABLE,
     coordinator_processes,
@@ -67,12 +72,39 @@ class Served:
     socket: str
 
 
+@dataclass(frozen=True)
+class Part:
+    """A process of a coordinator: its module and the name of its configuration file."""
+
+    module: str
+    config: str
+
+
+def parts_of(only: Collection[str] = PROGRAMS, pools: Collection[str] = ()) -> dict[str, Part]:
+    """The processes, by the names of their services.
+
+    ``only``: names of PROGRAMS; the others run elsewhere, by the same broker. ``pools``: each
+    has a controller and a sensors service of its own here, instead of the shared ones.
+    """
+    found: dict[str, Part] = {}
+    for name, module in PROGRAMS.items():
+        if name in only and not (pools and name in SHARED):
+            found[name] = Part(module, config_file())
+    for pool in pools:
+        for name, own in ((CONTROLLER, controller_name(pool)), (SENSORS, sensors_name(pool))):
+            found[own] = Part(PROGRAMS[name], config_file(pool))
+    return found
+
+
 def start(
-    config: CoordinatorConfig, timeout: float = 10.0, only: Collection[str] = PROGRAMS
+    config: CoordinatorConfig,
+    timeout: float = 10.0,
+    only: Collection[str] = PROGRAMS,
+    pools: Collection[str] = (),
 ) -> Served:
     """Write the files and start supervisord unless it runs; returns when it answers.
 
-    ``only``: names of PROGRAMS; the others run elsewhere, by the same broker.
+    ``only`` and ``pools`` as in ``parts_of``.
 
     Idempotent: a running one is left alone, whatever ``config`` says. Raises
     ConfigProblem for an unusable accounts file, ServeFailed when it does not start
@@ -86,20 +118,24 @@ def start(
             return Served(running, _kept_socket(directory))
         _end(directory, timeout=0)
         write_config(config)
+        for pool in pools:
+            write_config(replace(config, pool=pool))
         (directory / "logs").mkdir(exist_ok=True, mode=0o700)
         socket = _socket_path(directory)
-        text = supervisord_text(directory, socket, sys.executable, only)
+        text = supervisord_text(directory, socket, sys.executable, parts_of(only, pools))
         write_private(directory / "supervisord.conf", text)
         return _launch(directory, socket, timeout)
 
 
-def start_in_foreground(config: CoordinatorConfig, only: Collection[str] = PROGRAMS) -> int:
+def start_in_foreground(
+    config: CoordinatorConfig, only: Collection[str] = PROGRAMS, pools: Collection[str] = ()
+) -> int:
     """The same, but wait for its end; the exit code. Ctrl-C or SIGTERM ends all of it."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    served = start(config, only=only)
+    served = start(config, only=only, pools=pools)
     signal.signal(signal.SIGTERM, interrupt)
     try:
         while served.supervisord.alive:
@@ -124,34 +160,52 @@ def stop(directory: Path, timeout: float = 30.0) -> bool:
 
 
 def check(directory: Path, timeout: float = 10.0) -> dict[str, str]:
-    """Ask every service for its ``status``; name → what is wrong, "" for well.
+    """Ask every service of it for its ``status``; name → what is wrong, "" for well.
 
     All of it takes at most ``timeout`` seconds. Raises NotFound when nothing was started
     in ``directory``.
     """
     if not (directory / "supervisord.conf").exists():
         raise NotFound(f"no coordinator was started in {directory}")
-    import yaml
-
     config = yaml.safe_load((directory / "config.yaml").read_text())
     url = read_access(config["epu"]["accounts"]).amqp_url("coordinator")
     deadline = time.monotonic() + timeout
     result = {}
+    names = _kept_programs(directory)
     with RpcClient(url, timeout=timeout) as client:
-        for name in PROGRAMS:
+        for name in names:
             left = max(deadline - time.monotonic(), 0.1)
             try:
-                client.call(name, "status", timeout=min(left, timeout / 2))
-                result[name] = ""
+                found = client.call(name, "status", timeout=min(left, timeout / 2))
+                # Before that, whoever hands a pool over would not know whose it is.
+                known = not pool_of(name) or found.get("known", True)
+                result[name] = "" if known else "the provisioner has not heard of it yet"
             except BrokerUnreachable as problem:
-                return dict.fromkeys(PROGRAMS, str(problem))
+                return dict.fromkeys(names, str(problem))
             except CallFailed as problem:
                 result[name] = str(problem)
     return result
 
 
+def give_up_pools(directory: Path, timeout: float = 3.0) -> None:
+    """Tell the provisioner that the pools with controllers in ``directory`` have none any more.
+
+    Not where all ends with it, nor when it does not answer: then their pools stay theirs.
+    """
+    names = _kept_programs(directory)
+    pools = sorted({pool_of(name) for name in names} - {""})
+    if not pools or "provisioner" in names:
+        return
+    with suppress(CallFailed, EpuError, OSError, KeyError, yaml.YAMLError):
+        config = yaml.safe_load((directory / config_file()).read_text())
+        url = read_access(config["epu"]["accounts"]).amqp_url("coordinator")
+        with RpcClient(url, timeout=timeout) as client:
+            for pool in pools:
+                client.call("provisioner", "release_keeper", pool)
+
+
 def supervisord_text(
-    directory: Path, socket: str, python: str, only: Collection[str] = PROGRAMS
+    directory: Path, socket: str, python: str, parts: Mapping[str, Part] | None = None
 ) -> str:
     """The configuration of supervisord. PURE but for its arguments.
 
@@ -160,7 +214,7 @@ def supervisord_text(
     FATAL, and a full disk does not become a busy loop. Everybody's password is in
     ``config.yaml``, none here and none on a command line.
     """
-    programs = {name: module for name, module in PROGRAMS.items() if name in only}
+    programs = parts_of() if parts is None else parts
     sections = [
         _section(
             "supervisord",
@@ -180,8 +234,8 @@ def supervisord_text(
         # supervisord ends its groups one after the other, a group's members together.
         _section("group:coordinator", programs=",".join(programs)),
     ]
-    for name, module in programs.items():
-        words = (python, "-m", module, "--config", str(directory / "config.yaml"))
+    for name, part in programs.items():
+        words = (python, "-m", part.module, "--config", str(directory / part.config))
         sections.append(
             _section(
                 f"program:{name}",
@@ -268,9 +322,18 @@ def with_own_packages(environment: Mapping[str, str]) -> dict[str, str]:
 
 def _kept_socket(directory: Path) -> str:
     """The socket that the last start wrote into the configuration; "" for none."""
+    return _kept(directory, "unix_http_server", "file").replace("%%", "%")
+
+
+def _kept_programs(directory: Path) -> list[str]:
+    """The processes that the last start wrote into it."""
+    return _kept(directory, "group:coordinator", "programs").split(",")
+
+
+def _kept(directory: Path, section: str, key: str) -> str:
     parser = configparser.RawConfigParser()
     parser.read(directory / "supervisord.conf")
-    return parser.get("unix_http_server", "file", fallback="").replace("%%", "%")
+    return parser.get(section, key, fallback="")
 
 
 def _end(directory: Path, timeout: float) -> None:

@@ -37,12 +37,15 @@ def supervisord_of(directory: Path) -> NodeProcess | None:
     return None
 
 
-def program_of(directory: Path, module: str) -> NodeProcess | None:
-    """The process of the coordinator in ``directory`` that runs ``module``, if it lives."""
+def program_of(directory: Path, module: str, config: str) -> NodeProcess | None:
+    """The process of the coordinator in ``directory`` that runs ``module``, if it lives.
+
+    ``config``: the name of its configuration file.
+    """
     for process in coordinator_processes(directory):
         words = _words(process.pid, "cmdline")
         # A component's own children (a cloud's driver) have its environment, not its module.
-        if os.fsencode(module) in words:
+        if {os.fsencode(module), os.fsencode(directory / config)} <= set(words):
             return process
     return None
 

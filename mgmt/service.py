@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from agent import bus
+from agent.keepers import KeeperCalls
 from agent.rpc_client import ClientPool
 from coordinator.config import config_of
 from mgmt import explain, history, node_access, node_details, status
 from mgmt.answers import SINGLE_TIMEOUT, ask
+from mgmt.keepers import dedicated_pools
 from mgmt.vitals import vitals
 
 
-def build_calls(config: dict[str, Any]) -> ClientPool:
+def build_calls(config: dict[str, Any]) -> KeeperCalls:
     """Calls to the other services, each with a deadline of its own."""
-    own = config_of(config)
-    return ClientPool(config["AMQP_URI"], timeout=min(own.call_timeout, SINGLE_TIMEOUT))
+    timeout = min(config_of(config).call_timeout, SINGLE_TIMEOUT)
+    return KeeperCalls(ClientPool(config["AMQP_URI"], timeout=timeout).call, timeout)
 
 
 class Management:
@@ -127,7 +129,9 @@ class Management:
         limit: int = 200,
         after: dict[str, int] | None = None,
     ) -> Any:
-        return history.events(self.calls.call, since, pool, node, name, limit, after)
+        call = self.calls.call
+        dedicated = dedicated_pools(call)
+        return history.events(call, since, pool, node, name, limit, after, dedicated)
 
     @bus.rpc
     def freeze(self, reason: str) -> None:

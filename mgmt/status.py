@@ -10,12 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from agent.keepers import controllers
 from agent.messages import FINAL_STATES, InstanceView, PoolSnapshot
 from agent.wire import from_wire
 from coordinator.errors import ConfigProblem, NotFound, Problem, did_you_mean
 from mgmt.answers import SHARED_TIMEOUT, Call, ask, gather
-
-COMPONENTS = ("provisioner", "controller", "sensors", "registrar")
+from mgmt.keepers import (
+    components,
+    dedicated_pools,
+    every_pool,
+    is_controller,
+    may_be_absent,
+    pools_of,
+)
 
 #: Engines whose size a person sets, by every name they go by.
 SIZED_BY_HAND = frozenset({"n_preserving", "npreserving"})
@@ -23,21 +30,24 @@ SIZED_BY_HAND = frozenset({"n_preserving", "npreserving"})
 
 def system_status(call: Call) -> dict[str, Any]:
     """The whole system in one answer; ``problems`` is empty when all is well."""
+    dedicated = dedicated_pools(call)
+    there = components(dedicated)
     seen = gather(
         call,
         [
             ("provisioner", "progress", ()),
-            ("controller", "pools", (False,)),
-            *((component, "status", ()) for component in COMPONENTS),
+            *((name, "pools", (False,)) for name in there if is_controller(name)),
+            *((name, "status", ()) for name in there),
         ],
+        may_be_absent=may_be_absent(dedicated),
     )
-    pools: list[dict[str, Any]] = seen.answers.get("controller.pools") or []
+    pools = pools_of(seen, dedicated)
     progress: dict[str, Any] = seen.answers.get("provisioner.progress") or {}
     return {
         "components": {
-            name: seen.answers.get(f"{name}.status") or {}
-            for name in COMPONENTS
-            if name not in seen.missing
+            name: seen.answers[f"{name}.status"] or {}
+            for name in there
+            if f"{name}.status" in seen.answers
         },
         "missing": seen.missing,
         "pools": pools,
@@ -71,14 +81,15 @@ def problems_of(
 
 
 def pools(call: Call) -> dict[str, Any]:
-    """Every pool, sorted by name."""
-    found = ask(call, "controller", "pools", False)
-    return {"pools": sorted(found, key=lambda pool: str(pool["name"]))}
+    """Every pool, sorted by name; ``missing`` names controllers that did not answer."""
+    found = every_pool(call)
+    rows = sorted(found.pools, key=lambda pool: str(pool["name"]))
+    return {"pools": rows, "missing": found.missing}
 
 
 def pool_names(call: Call) -> list[str]:
     """Of every pool."""
-    return [str(pool["name"]) for pool in ask(call, "controller", "pools", False)]
+    return every_pool(call).names
 
 
 def pool(call: Call, name: str) -> dict[str, Any]:
@@ -151,8 +162,10 @@ def nodes(call: Call, pool_name: str | None = None, every: bool = False) -> dict
     None when it does not answer. Raises NotFound for an unknown pool, and CallFailed when
     the provisioner does not answer.
     """
-    judged = gather(call, [("controller", "pools", ())])
-    pools_known: list[dict[str, Any]] = judged.answers.get("controller.pools") or []
+    dedicated = dedicated_pools(call)
+    questions = [(keeper, "pools", ()) for keeper in controllers(dedicated)]
+    judged = gather(call, questions, may_be_absent=may_be_absent(dedicated))
+    pools_known = pools_of(judged, dedicated)
     names = {str(each["name"]) for each in pools_known}
     if pool_name is None or pool_name not in names:
         # Nodes may outlive their pool, and the controller may be away.

@@ -17,11 +17,13 @@ from agent.messages import BatchAnswer, CommandBatch, PoolSnapshot, SensorReport
 from agent.rpc_client import CallFailed, RemoteError
 from agent.wire import from_wire, to_wire
 from coordinator.config import CoordinatorConfig
+from coordinator.controller.claims import Claims
 from coordinator.controller.cycle import run_cycle
 from coordinator.controller.kept_pool import KeptPool, load_pool, store_outcome
 from coordinator.controller.orders import order_rollout, release_brake
 from coordinator.controller.pool_status import pool_line, pool_status
 from coordinator.controller.records import PoolRecords
+from coordinator.controller.sensor_calls import SensorCalls
 from coordinator.controller.sources import Sources, no_sources
 from coordinator.controller.turns import Turns
 from coordinator.errors import ConfigProblem, NotFound, Problem, did_you_mean
@@ -63,8 +65,8 @@ class Keeper:
         self._call = call
         self._clock = clock
         self._new_id = new_id
-        #: Of this life: a claim that is delivered twice is one, a restart's is another.
-        self._owner = new_id("controller")
+        self._claims = Claims(call, new_id("controller"), config.pool)
+        self._sensors = SensorCalls(call, config.sensors_name)
         self._frozen = records.frozen()
         self._pending = records.pending()
         self._pools = {one.name: load_pool(one, config.engine_deadline) for one in records.load()}
@@ -91,6 +93,10 @@ class Keeper:
         self._pools[name] = self._loaded(name)
         self.events.append("pool_added", pool=name, reason=f"engine {spec.engine_type}")
         return True
+
+    def check_whose(self, name: str) -> None:
+        """Raise ConfigProblem when another controller is there for the pool called ``name``."""
+        self._claims.check(name)
 
     def check_pool(self, name: str, section: Mapping[str, Any]) -> None:
         """Raise ConfigProblem for a section that ``add_pool`` would refuse; changes nothing."""
@@ -159,7 +165,7 @@ class Keeper:
 
     def _cycle(self) -> None:
         """One pool's trouble is not another's."""
-        if not self._pools:
+        if not self._pools and not self._claims.due(self._clock()):
             return
         began = time.monotonic()
         # Every call below lets requests in between: a pool may be removed, even added anew.
@@ -171,7 +177,7 @@ class Keeper:
         except CallFailed as problem:
             self._trouble(f"the provisioner does not answer: {problem}")
             return
-        reports = self._reports()
+        reports = self._sensors.reports(self._pools)
         for name, pool in pools.items():
             if self._pools.get(name) is not pool or name not in snapshots or pool.deciding:
                 continue
@@ -236,18 +242,20 @@ class Keeper:
             self._pending[name] = outcome.batch
             self._send(name, outcome.batch)
         for node_id in outcome.pings:
-            self._in_background(partial(self._ping, node_id))
-        self._declare_queue(pool)
+            self._in_background(partial(self._sensors.ping, node_id))
+        self._sensors.declare_queues(pool)
 
     # ---------------------------------------------------------------- calls
 
     def _claim_epochs(self) -> None:
-        wanted = [name for name, pool in self._pools.items() if pool.epoch is None]
-        if wanted:
-            claimed = self._call("provisioner", "claim_epoch", wanted, self._owner)
-            for name, epoch in claimed.items():
-                if name in self._pools:
-                    self._pools[name].epoch = int(epoch)
+        for name in self._claims.claim(self._pools, self._clock()):
+            if name in self._pools:
+                self._stand_aside(self._pools[name], "it has a controller of its own")
+        self._claims.take_over(self._keep_as_it_was)
+
+    def _keep_as_it_was(self, name: str, section: Mapping[str, Any]) -> None:
+        if name not in self._pools:
+            self.add_pool(name, section)
 
     def _snapshots(self) -> dict[str, PoolSnapshot]:
         since = {name: pool.version for name, pool in self._pools.items()}
@@ -270,22 +278,6 @@ class Keeper:
         if not pool.superseded:
             pool.superseded = True
             self.events.append("superseded", pool=pool.stored.name, reason=why)
-
-    def _reports(self) -> dict[str, SensorReport]:
-        wanted = {name: pool.queues for name, pool in self._pools.items()}
-        patience = {
-            name: 2 * (pool.spec.health.missing_timeout + pool.spec.health.really_missing_timeout)
-            for name, pool in self._pools.items()
-        }
-        # Left out where no pool has one: a sensors service of an older release knows no such word.
-        told = {name: q for name, p in self._pools.items() if (q := p.spec.role.busy_queue)}
-        more = (told,) if told else ()
-        try:
-            answer = self._call("sensors", "reports", wanted, patience, *more, timeout=5.0)
-        except CallFailed as problem:
-            log.info("no sensor reports: %s", problem)
-            return {}
-        return {name: from_wire(SensorReport, data) for name, data in answer.items()}
 
     def _send_pending(self) -> None:
         for name, batch in list(self._pending.items()):
@@ -311,25 +303,6 @@ class Keeper:
                 log.info("batch %s: %s (%s)", batch.batch_id, answer.outcome, answer.detail)
         self._records.answered(batch.batch_id)
         self._pending.pop(name, None)
-
-    def _ping(self, node_id: str) -> None:
-        """Ask a silent node for a sign of life. Takes seconds: silent ones do not answer."""
-        try:
-            beat = self._call(f"agent-{node_id}", "beat_now", timeout=2.0)
-            self._call("sensors", "report", beat, timeout=2.0)
-        except CallFailed as problem:
-            log.info("no sign of life from %s: %s", node_id, problem)
-
-    def _declare_queue(self, pool: KeptPool) -> None:
-        queues = pool.queues  # the engine's own among them
-        if pool.queue_declared or not pool.spec.declare_queue or not queues:
-            return
-        try:
-            for name in queues:
-                self._call("sensors", "declare_queue", name)
-            pool.queue_declared = True
-        except CallFailed as problem:
-            log.info("queues of %s not declared yet: %s", pool.stored.name, problem)
 
     # ---------------------------------------------------------------- answers
 
@@ -370,6 +343,7 @@ class Keeper:
             "frozen": self._frozen,
             "pending_batches": sorted(self._pending),
             "cycle_seconds": round(self._cycle_seconds, 3),
+            "known": self._claims.known,
         }
 
     # ---------------------------------------------------------------- inside

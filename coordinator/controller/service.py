@@ -2,7 +2,7 @@
 
 from agent import green  # noqa: F401, I001 - patches the standard library before all else
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import eventlet
@@ -34,17 +34,19 @@ def build(config: dict[str, Any]) -> Keeper:
 
 
 class Controller:
-    """``controller``: keeps pools at the size their engines want."""
+    """``controller``, or ``controller-<pool>``: keeps pools at the size their engines want."""
 
     name = "controller"
     part = bus.Part(build)
 
     @bus.rpc
     def add_pool(self, name: str, section: dict[str, Any]) -> dict[str, bool]:
+        self.part.check_whose(name)
         return {"added": self.part.add_pool(name, section)}
 
     @bus.rpc
     def check_pool(self, name: str, section: dict[str, Any]) -> None:
+        self.part.check_whose(name)
         self.part.check_pool(name, section)
 
     @bus.rpc
@@ -115,5 +117,10 @@ class Controller:
         self.part.cycle()
 
 
+def service_class(config: Mapping[str, Any]) -> type:
+    """The class under the name that fits ``config``: the shared one's or a pool's own."""
+    return type("Controller", (Controller,), {"name": config_of(config).controller_name})
+
+
 if __name__ == "__main__":
-    bus.main(Controller)
+    bus.main(service_class)

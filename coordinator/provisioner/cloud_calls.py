@@ -52,8 +52,10 @@ InParallel = Callable[[Callable[[str], Any], Sequence[str]], list[Any]]
 class Tools:
     """What the loops of all clouds work with.
 
-    ``call``: an RPC call (``ClientPool.call``). ``ask_witness``: ``sensors.witness``, None
-    when it can't be asked. ``in_parallel(function, items)``: results in order.
+    ``call``: an RPC call (``ClientPool.call``). ``ask_witness``: ``witness`` of a sensors
+    service, None when it can't be asked; ``sensors_of`` a pool is that service's name, and
+    ``controllers_of`` pools are those of their controllers. ``in_parallel(function, items)``:
+    results in order.
     ``accounts_away``: whether no node can get an account now. ``heard_since``: since when
     nodes can report to us, infinity while they can't.
     """
@@ -64,7 +66,9 @@ class Tools:
     events: EventLog
     clock: Callable[[], float]
     call: Callable[..., Any]
-    ask_witness: Callable[[Sequence[str]], Witness | None]
+    ask_witness: Callable[[Sequence[str], str], Witness | None]
+    sensors_of: Callable[[str], str]
+    controllers_of: Callable[[Collection[str]], list[str]]
     in_parallel: InParallel
     listing_interval: float = 5.0
     accounts_away: Callable[[], bool] = lambda: False
@@ -76,6 +80,14 @@ class Tools:
         applied = self.records.commit(wanted, self.clock(), actor)
         announce(self.events, applied, actor)
         return bool(applied)
+
+    def witnesses(self, records: Sequence[Record]) -> Iterator[tuple[list[Record], Witness | None]]:
+        """Records with what the sensors service of their pools says of them, service by service."""
+        watched: dict[str, list[Record]] = {}
+        for record in records:
+            watched.setdefault(self.sensors_of(record.pool), []).append(record)
+        for sensors, theirs in watched.items():
+            yield theirs, self.ask_witness([record.node_id for record in theirs], sensors)
 
 
 class CloudHeld(Exception):

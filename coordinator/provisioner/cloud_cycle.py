@@ -184,28 +184,33 @@ class CloudCycle:
             if not synced.suspects:
                 break
             suspects = [record for record in records if record.node_id in synced.suspects]
-            witness = self._tools.ask_witness(synced.suspects)
-            silent = silence(suspects, witness, self._tools.clock())
+            silent = {}
+            for watched, witness in self._tools.witnesses(suspects):
+                silent |= silence(watched, witness, self._tools.clock())
             # Only of the suspects may it matter what came while the witness was asked.
             fresh = self._tools.records.named(synced.suspects)
             records = [fresh.get(record.node_id, record) for record in records]
         heard = [note(r, presence_lost_at=None) for r in records if silent.get(r.node_id) is False]
         self._sightings = synced.sightings
         self._tools.commit([*synced.changes, *heard])
-        if any(
-            change.to is TERMINATED and change.expected in _SERVING for change in synced.changes
-        ):
-            self._tell_controller()
+        gone = {
+            change.node_id
+            for change in synced.changes
+            if change.to is TERMINATED and change.expected in _SERVING
+        }
+        if gone:
+            self._tell_controllers({record.pool for record in records if record.node_id in gone})
         self._tell_contradicted(records, synced.changes)
         if listing.launch_ids is None or synced.doomed:
             self.calls.destroy(synced.doomed)
 
-    def _tell_controller(self) -> None:
+    def _tell_controllers(self, pools: Collection[str]) -> None:
         """A hint: whoever is to be replaced need not wait for the next cycle."""
-        try:
-            self._tools.call("controller", "look", timeout=HINT_TIMEOUT)
-        except CallFailed as problem:
-            log.info("the controller finds by itself who is gone: %s", problem)
+        for controller in self._tools.controllers_of(pools):
+            try:
+                self._tools.call(controller, "look", timeout=HINT_TIMEOUT)
+            except CallFailed as problem:
+                log.info("the %s finds by itself who is gone: %s", controller, problem)
 
     def _tell_contradicted(self, records: Sequence[Record], changes: Sequence[Change]) -> None:
         """A node whose cloud calls its machine otherwise than it said: somebody must look."""

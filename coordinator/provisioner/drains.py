@@ -83,14 +83,14 @@ class Drains:
         ]
         if not suspects:
             return []
-        witness = self._tools.ask_witness([record.node_id for record in suspects])
-        if witness is None:
-            return []
-        heard = {
-            node_id: replace(signs, presence_lost_age=None)
-            for node_id, signs in witness.nodes.items()
-        }
-        silent = silence(suspects, replace(witness, nodes=heard), now)
+        silent: dict[str, bool | None] = {}
+        for watched, witness in self._tools.witnesses(suspects):
+            if witness is not None:
+                heard = {
+                    node_id: replace(signs, presence_lost_age=None)
+                    for node_id, signs in witness.nodes.items()
+                }
+                silent |= silence(watched, replace(witness, nodes=heard), now)
         why = "gone while it drained: its agent has no queue and is silent"
         return [
             move(record, TERMINATING, now, why, drain_deadline=None)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from agent.keepers import controller_name, sensors_name
 from agent.messages import (
     ADOPTED_CLOUD,
     BatchAnswer,
@@ -33,6 +34,7 @@ from coordinator.provisioner.commands import check_batch
 from coordinator.provisioner.drains import Drains
 from coordinator.provisioner.history import announce
 from coordinator.provisioner.joining import Joining
+from coordinator.provisioner.keepers import claimable, with_pool, without_pool
 from coordinator.provisioner.launcher import Launcher
 from coordinator.provisioner.lifecycle import (
     BOOTING,
@@ -50,6 +52,8 @@ from coordinator.store.session import Store
 
 log = logging.getLogger(__name__)
 
+#: Where the records keep which pools have a controller of their own.
+_DEDICATED = "dedicated"
 #: The sensors service has so long to bear witness, s.
 WITNESS_TIMEOUT = 3.0
 #: How much of what a node says of its problem is kept, characters.
@@ -95,6 +99,8 @@ class Provisioner:
             clock=clock,
             call=call,
             ask_witness=self._ask_witness,
+            sensors_of=self._sensors_of,
+            controllers_of=self._controllers_of,
             in_parallel=in_parallel,
             listing_interval=config.listing_interval,
             accounts_away=lambda: self._accounts.away is not None,
@@ -145,12 +151,41 @@ class Provisioner:
             self._wake_all()
         return answer
 
-    def claim_epoch(self, pools: Sequence[str], owner: str = "") -> dict[str, int]:
+    def claim_epoch(
+        self, pools: Sequence[str], owner: str = "", own_pool: str = ""
+    ) -> dict[str, int]:
         """A new epoch for each pool; commands of an older one are refused from now on.
 
         ``owner`` names one life of one controller: its claim may be delivered twice.
+        ``own_pool``: the pool it is dedicated to, "" for the shared controller. What it may
+        not claim (see ``keepers.claimable``) is not in the answer.
         """
-        return self._records.claim_epoch(pools, owner)
+        dedicated = self.keepers()
+        if own_pool and own_pool not in dedicated:
+            dedicated = with_pool(dedicated, own_pool)
+            self._records.set_flag(_DEDICATED, dedicated)
+            self.events_log.append(
+                "keeper_added", pool=own_pool, reason="it has its own controller"
+            )
+        return self._records.claim_epoch(claimable(pools, own_pool, dedicated), owner)
+
+    def keepers(self) -> list[str]:
+        """The pools that have a controller, and a sensors service, of their own."""
+        return list(self._records.flag(_DEDICATED) or ())
+
+    def release_keeper(self, pool: str) -> None:
+        """The controller of its own was given up: the shared one may keep the pool."""
+        dedicated = self.keepers()
+        if pool in dedicated:
+            self._records.set_flag(_DEDICATED, without_pool(dedicated, pool))
+            self.events_log.append("keeper_released", pool=pool)
+
+    def _sensors_of(self, pool: str) -> str:
+        return sensors_name(pool if pool in self.keepers() else "")
+
+    def _controllers_of(self, pools: Collection[str]) -> list[str]:
+        dedicated = self.keepers()
+        return sorted({controller_name(pool if pool in dedicated else "") for pool in pools})
 
     # ---------------------------------------------------------------- for the registrar
 
@@ -332,9 +367,9 @@ class Provisioner:
         for cycle in self.cycles.values():
             cycle.wake()
 
-    def _ask_witness(self, node_ids: Sequence[str]) -> Witness | None:
+    def _ask_witness(self, node_ids: Sequence[str], sensors: str) -> Witness | None:
         try:
-            found = self._call("sensors", "witness", list(node_ids), timeout=WITNESS_TIMEOUT)
+            found = self._call(sensors, "witness", list(node_ids), timeout=WITNESS_TIMEOUT)
             return Witness(
                 blind=bool(found["blind"]),
                 observing_age=float(found["observing_age"]),

@@ -64,8 +64,16 @@ class ProvisionerService:
         return to_wire(answer)
 
     @bus.rpc
-    def claim_epoch(self, pools: list[str], owner: str = "") -> dict[str, int]:
-        return dict(self.part.claim_epoch(pools, owner))
+    def claim_epoch(self, pools: list[str], owner: str = "", own_pool: str = "") -> dict[str, int]:
+        return dict(self.part.claim_epoch(pools, owner, own_pool))
+
+    @bus.rpc
+    def keepers(self) -> list[str]:
+        return list(self.part.keepers())
+
+    @bus.rpc
+    def release_keeper(self, pool: str) -> None:
+        self.part.release_keeper(pool)
 
     @bus.rpc
     def node_for_enrolment(self, launch_id: str, index: int) -> Any:

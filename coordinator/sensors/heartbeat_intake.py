@@ -7,7 +7,7 @@ from typing import Any
 
 from kombu import Exchange, Queue
 
-from agent.messages import EVENTS_EXCHANGE, Heartbeat
+from agent.messages import EVENTS_EXCHANGE, LOOPBACK_POOL, Heartbeat
 from agent.wire import MalformedMessage, from_wire
 
 _AGENT_QUEUE = "rpc-agent-"
@@ -15,12 +15,21 @@ _AGENT_QUEUE = "rpc-agent-"
 MAX_FIGURES = 1000
 
 
-def heartbeat_queue() -> Queue:
-    """Every heartbeat of the run; lives and dies with its consumer, bounded."""
-    return Queue(
+class _OfOnePool(Queue):  # type: ignore[misc]
+    """Gets, beside its pool's beats, those by which sensors services hear themselves."""
+
+    def queue_bind(self, nowait: bool = False, channel: Any = None) -> Any:
+        self.bind_to(self.exchange, f"beat.{LOOPBACK_POOL}.#", nowait=nowait, channel=channel)
+        return super().queue_bind(nowait=nowait, channel=channel)
+
+
+def heartbeat_queue(pool: str = "") -> Queue:
+    """Every heartbeat of the run, or of one pool; lives and dies with its consumer, bounded."""
+    made = _OfOnePool if pool else Queue
+    return made(
         "",
         Exchange(EVENTS_EXCHANGE, type="topic", durable=True, no_declare=True),
-        routing_key="beat.#",
+        routing_key=f"beat.{pool}.#" if pool else "beat.#",
         exclusive=True,
         auto_delete=True,
         queue_arguments={"x-max-length": 50_000},

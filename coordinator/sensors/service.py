@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent import bus
+from agent.keepers import sensors_name
 from agent.messages import Heartbeat
 from agent.rpc_client import ClientPool
 from agent.wire import from_wire, to_wire
@@ -94,9 +95,24 @@ class SensorsWithPresence(Sensors):
 
 
 def service_class(config: Mapping[str, Any]) -> type:
-    """The class that fits the broker of ``config``."""
-    access = read_access(config_of(config).accounts)
-    return SensorsWithPresence if access.event_exchange else Sensors
+    """The class that fits the broker of ``config``, and the pool whose own it is, if any."""
+    own = config_of(config)
+    access = read_access(own.accounts)
+    fitting = SensorsWithPresence if access.event_exchange else Sensors
+    return of_one_pool(fitting, own.pool) if own.pool else fitting
+
+
+def of_one_pool(base: type[Sensors], pool: str) -> type[Sensors]:
+    """``sensors-<pool>``: hears the nodes of one pool only, whatever the others' do."""
+
+    class OfOnePool(base):  # type: ignore[valid-type, misc]
+        name = sensors_name(pool)
+
+        @bus.consume(heartbeat_queue(pool))
+        def on_heartbeat(self, delivery: bus.Delivery) -> None:
+            super().on_heartbeat(delivery)
+
+    return OfOnePool
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from agent.keepers import KeeperCalls
 from agent.rpc_client import CallFailed, RpcClient
 from mgmt.demo.proofs import Sample
 
@@ -53,9 +54,10 @@ class Watch:
     def _run(self) -> None:
         said: tuple[object, ...] = ()
         with RpcClient(self._url, timeout=5) as client:
+            call = KeeperCalls(client.call).call
             while not self._closing.wait(LOOK_EVERY):
                 with suppress(CallFailed):
-                    self.status = client.call("controller", "pool", self._pool)
+                    self.status = call("controller", "pool", self._pool)
                     sample = sample_of(self.status, done_count(self._done_file), time.time())
                     self.samples.append(sample)
                     now = (sample.done // 5, sample.running, sample.pending, sample.draining)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from mgmt.keepers import frozen, is_sensors
+
 #: Clocks that differ by more, s, make ages and deadlines wrong in people's eyes.
 SKEW = 2.0
 #: A disk with less left of it, bytes or part of the whole, is as good as full.
@@ -223,10 +225,9 @@ def _machines(seen: Evidence) -> Iterator[Finding]:
 
 def _switches(seen: Evidence) -> Iterator[Finding]:
     components = (seen.status or {}).get("components") or {}
-    controller, provisioner = components.get("controller", {}), components.get("provisioner", {})
-    sensors = components.get("sensors", {})
-    if frozen := controller.get("frozen"):
-        what = f"all pools are held: {frozen}"
+    provisioner = components.get("provisioner", {})
+    if why := frozen(components.items()):
+        what = f"all pools are held: {why}"
         yield Finding("frozen", what, "epu resume", Repair(Action.UNFREEZE))
     if provisioner.get("stopping"):
         what = "every worker is being ended (terminate_all)"
@@ -234,10 +235,11 @@ def _switches(seen: Evidence) -> Iterator[Finding]:
     elif provisioner.get("enabled") is False:
         what = "launches are disabled"
         yield Finding("disabled", what, "let it launch again: --fix", Repair(Action.ENABLE))
-    if sensors.get("blind"):
-        what = "the sensors service hears nobody, itself included: no silence counts"
+    listening = {name: told for name, told in components.items() if is_sensors(name)}
+    for name in sorted(name for name, told in listening.items() if told.get("blind")):
+        what = f"the service {name} hears nobody, itself included: no silence counts"
         yield Finding("blind", what, "see the broker and its connections: epu broker status")
-    if sensors.get("presence_source") == "none":
+    if any(told.get("presence_source") == "none" for told in listening.values()):
         what = "the broker tells nobody when an agent is lost (no event exchange)"
         remedy = "enable the plugin rabbitmq_event_exchange there; losses are found more slowly"
         yield Finding("no_presence", what, remedy)
@@ -259,8 +261,8 @@ def _pools(seen: Evidence) -> Iterator[Finding]:
             what = f"the brake of pool {name} is open at MELTDOWN: {pool.get('reason')}"
             yield Finding("brake", what, f"find out why, then: epu pool resume {name}", resume)
         elif pool.get("state") == "HELD":
-            held = (seen.status or {}).get("components", {}).get("controller", {}).get("frozen")
-            if not held:  # else it was said once for all
+            if not frozen(((seen.status or {}).get("components") or {}).items()):
+                # else it was said once for all
                 what = f"pool {name} is held: {pool.get('reason')}"
                 why = f"epu explain {name}; if a person held it: epu pool resume {name}"
                 yield Finding("held_pool", what, why, resume)

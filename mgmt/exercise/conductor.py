@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agent.keepers import KeeperCalls
 from agent.messages import Event
 from agent.rpc_client import CallFailed, RpcClient
 from agent.wire import from_wire
@@ -53,7 +54,8 @@ class Exercise:
     def check(self) -> None:
         """Whether all of it can be done from here; breaks nothing. Raises EpuError, CallFailed."""
         with self._client() as client:
-            pool = ask(client.call, "controller", "pool", self.timeline.pool, timeout=CALL)
+            pool = ask(KeeperCalls(client.call).call, "controller", "pool", self.timeline.pool,
+                       timeout=CALL)  # fmt: skip
         section = pool.get("section") or {}
         queues = section.get("work_queues") or [(pool.get("engine") or {}).get("queue", "")]
         self._queue = self.timeline.queue or next(iter(queues), "")
@@ -203,7 +205,7 @@ class Exercise:
     # ---------------------------------------------------------------- means
 
     def _targets(self) -> Targets:
-        return Targets(self.system, self.say)
+        return Targets(self.system, self.say, self.timeline.pool)
 
     def _client(self) -> RpcClient:
         return RpcClient(self.system.amqp_url(), timeout=CALL)
@@ -214,7 +216,7 @@ class Exercise:
         while True:
             try:
                 with self._client() as client:
-                    return ask(client.call, service, method, *args, timeout=CALL)
+                    return ask(KeeperCalls(client.call).call, service, method, *args, timeout=CALL)
             except CallFailed:
                 if time.monotonic() >= deadline:
                     raise

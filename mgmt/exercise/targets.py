@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from coordinator.clouds.process import ProcessCloud, kill_machine
+from coordinator.config import config_file
 from coordinator.errors import EpuError, NotFound
 from mgmt import broker
-from mgmt.broker_processes import send_signal
+from mgmt.broker_processes import NodeProcess, send_signal
 from mgmt.broker_start import ANY_OWN
 from mgmt.exercise.timeline import Step
+from mgmt.keepers import SHARED
 from mgmt.run_clouds import open_driver, worker_clouds
 from mgmt.run_locator import RunningSystem
 from mgmt.serve import PROGRAMS
@@ -30,10 +32,14 @@ class MayNot(EpuError):
 
 @dataclass(frozen=True)
 class Targets:
-    """The parts of one system. ``say`` is told what was done, a sentence each."""
+    """The parts of one system. ``say`` is told what was done, a sentence each.
+
+    ``pool``: its own controller and sensors service are meant, where it has them.
+    """
 
     system: RunningSystem
     say: Callable[[str], None]
+    pool: str = ""
 
     @property
     def _state_dir(self) -> Path:
@@ -82,11 +88,21 @@ class Targets:
 
     def kill_component(self, name: str) -> None:
         """SIGKILL one process of the run's coordinator. Raises NotFound when it does not run."""
-        process = program_of(self._state_dir, PROGRAMS[name])
+        shared = program_of(self._state_dir, PROGRAMS[name], config_file())
+        process = self._own_of_pool(name) or shared
         if process is None:
             raise NotFound(f"the {name} does not run now")
         send_signal(process, signal.SIGKILL)
         self.say(f"killed the {name} (pid {process.pid})")
+
+    def _own_of_pool(self, name: str) -> NodeProcess | None:
+        """The pool's own controller or sensors service, in any directory of the run here."""
+        if name not in SHARED:
+            return None
+        places = {self._state_dir, *self._state_dir.parent.glob("*")}
+        wanted = (PROGRAMS[name], config_file(self.pool))
+        found = (program_of(place, *wanted) for place in sorted(places) if place.is_dir())
+        return next(filter(None, found), None)
 
     def restart_broker(self) -> None:
         """Stop the run's private node and start it again. Raises BrokerUnavailable."""

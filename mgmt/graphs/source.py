@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agent.keepers import KeeperCalls, controller_name
 from agent.messages import Event
-from agent.rpc_client import BrokerUnreachable, CallFailed
+from agent.rpc_client import BrokerUnreachable, CallFailed, UnknownService
 from agent.wire import from_wire
 from coordinator.errors import EpuError
 from mgmt.answers import Call, ask
 from mgmt.event_files import distinct, read_event_files
-from mgmt.history import PAGE, SOURCES, merged
+from mgmt.history import PAGE, merged, sources_of
+from mgmt.keepers import dedicated_pools, every_pool, may_be_absent
 from mgmt.run_events import LogPlace
 
 #: Seconds for all pages of one component, and for one page.
@@ -53,19 +55,24 @@ def ask_history(call: Call, history: History, place: LogPlace) -> None:
 
     Raises BrokerUnreachable when there is neither a broker nor a file.
     """
-    for source in SOURCES:
+    dedicated = dedicated_pools(call)
+    for source in sources_of(dedicated):
         try:
             history.events += _events(call, source)
         except (CallFailed, EpuError) as problem:
             paths = place.of(source)
             if isinstance(problem, BrokerUnreachable) and not paths:
                 raise
+            if isinstance(problem, UnknownService) and source in may_be_absent(dedicated):
+                continue
             history.missing[source] = str(problem)
             history.read_files(paths)
-    if "controller" not in history.missing:
-        for pool in ask(call, "controller", "pools", timeout=PAGE_WITHIN):
-            name = str(pool["name"])
-            history.decisions += ask(call, "controller", "decisions", name, timeout=PAGE_WITHIN)
+    if not {"controller", *map(controller_name, dedicated)} <= history.missing.keys():
+        to_keeper = KeeperCalls(call).call
+        for name in every_pool(call).names:
+            history.decisions += ask(
+                to_keeper, "controller", "decisions", name, timeout=PAGE_WITHIN
+            )
 
 
 def worker_logs(state_dir: Path | None) -> list[Path]:

@@ -102,14 +102,15 @@ def stored_rows(
 
 
 def _of_controller(invocation: Invocation, pool: str | None, at: float | None) -> Iterator[Row]:
+    from agent.keepers import KeeperCalls
     from mgmt.answers import ask
-    from mgmt.status import pool_names
+    from mgmt.keepers import every_pool
 
     with invocation.connection() as client:
-        known = pool_names(client.call)
-        for name in known if pool is None else [pool]:
+        call = KeeperCalls(client.call).call
+        for name in every_pool(call).names if pool is None else [pool]:
             before = None
-            while page := ask(client.call, "controller", "recordings", name, before, at):
+            while page := ask(call, "controller", "recordings", name, before, at):
                 before = page[-1]["id"]
                 yield from ((name, row) for row in (page if at is None else page[:1]))
                 if at is not None:

@@ -157,6 +157,14 @@ def broker_status(invocation: Invocation, directory: Path) -> int:
               help="Seconds to wait until --accounts and --environment are brought.")  # fmt: skip
 @click.option("--only", multiple=True, metavar="NAME", help="Run only this part here (can be "
               "repeated); the others run elsewhere, by the same broker.")  # fmt: skip
+@click.option(
+    "--pool",
+    "pools",
+    multiple=True,
+    metavar="POOL",
+    help="The controller and the "
+    "sensors service here are this pool's own (can be repeated: one of each for each).",
+)
 @click.option("--check", "action", flag_value="check", help="Ask every service how it is.")
 @click.option("--stop", "action", flag_value="stop", help="End all of them.")
 @click.option("--foreground", "action", flag_value="foreground", help="Start, stay until Ctrl-C.")
@@ -173,12 +181,13 @@ def serve(
     environment: Path | None,
     wait: float,
     only: tuple[str, ...],
+    pools: tuple[str, ...],
     action: str,
 ) -> int:
     """Run the coordinator: provisioner, controller, sensors, registrar, management.
 
     Can be repeated. As a boot program it tells its plan ``accounts`` and ``state_dir``.
-    ``--check`` exits 0 when every service answers, else 5.
+    ``--check`` exits 0 when every service that runs here answers, else 5.
 
     \b
     Examples:
@@ -190,6 +199,7 @@ def serve(
 
     output = invocation.output
     if action == "stop":
+        coordinator.give_up_pools(directory)
         ended = coordinator.stop(directory)
         line = "ended" if ended else "did not run"
         output.result("coordinator", {"ended": ended}, [f"coordinator in {directory}: {line}"])
@@ -211,6 +221,8 @@ def serve(
             hint = did_you_mean(name, coordinator.PROGRAMS)
             raise click.UsageError(f"--only {name}: no part of a coordinator; {hint}")
     parts = only or tuple(coordinator.PROGRAMS)
+    names = tuple(dict.fromkeys(name for text in pools for name in text.split(",") if name))
+    check_pool_names(names, parts)
     config = CoordinatorConfig(
         run=run,
         accounts=str(accounts),
@@ -222,14 +234,27 @@ def serve(
 
         os.environ.update(wait_for_secrets(accounts, environment, wait, output.note))
     if action == "foreground":
-        return coordinator.start_in_foreground(config, parts)
-    served = coordinator.start(config, only=parts)
+        return coordinator.start_in_foreground(config, parts, names)
+    served = coordinator.start(config, only=parts, pools=names)
     write_boot_outputs({"accounts": str(accounts), "state_dir": str(directory)})
     pid = served.supervisord.pid
     document = {"pid": pid, "state_dir": str(directory), "accounts": str(accounts)}
     lines = [f"coordinator of run {run} serves in {directory} (supervisord {pid})"]
     output.result("coordinator", document, lines)
     return ExitCode.WELL
+
+
+def check_pool_names(pools: tuple[str, ...], parts: tuple[str, ...]) -> None:
+    """Raise UsageError for names that no pool can have, or without the parts for them."""
+    from coordinator.pool_spec import NAME_RULE, is_name
+    from mgmt.keepers import SHARED
+
+    for name in pools:
+        if not is_name(name):
+            raise click.UsageError(f"--pool {name}: a pool's name is {NAME_RULE}")
+    if pools and not set(SHARED) <= set(parts):
+        raise click.UsageError("--pool: a pool's own controller and sensors run together;"
+                               " add --only controller --only sensors")  # fmt: skip
 
 
 def cloud_sections(clouds: tuple[str, ...], settings: tuple[str, ...]) -> dict[str, dict[str, str]]:

@@ -96,11 +96,12 @@ class World:
 
     def new_keeper(self) -> Keeper:
         """What a restarted controller is: its store, and nothing else."""
-        store = open_store(self.directory / "controller.db")
+        name = self.config.controller_name
+        store = open_store(self.config.store_path(name))
         return Keeper(
             self.config,
             PoolRecords(store),
-            EventLog(store, "controller", "run", lambda: self.now),
+            EventLog(store, name, "run", lambda: self.now),
             self.call,
             lambda: self.now,
             lambda prefix: f"{prefix}-{next(self.numbers):04d}",

@@ -71,12 +71,26 @@ def test_every_program_is_restarted_without_limit():
 
 
 def test_a_part_of_a_coordinator_is_only_what_was_asked_for():
-    text = serve.supervisord_text(Path("/d"), "/d/s", "python", ("sensors", "controller"))
+    parts = serve.parts_of(("sensors", "controller"))
+    text = serve.supervisord_text(Path("/d"), "/d/s", "python", parts)
     parser = configparser.RawConfigParser()
     parser.read_string(text)
     programs = {name for name in parser.sections() if name.startswith("program:")}
     assert programs == {"program:controller", "program:sensors"}
     assert parser["group:coordinator"]["programs"] == "controller,sensors"
+
+
+def test_pools_have_a_controller_and_a_sensors_service_of_their_own_instead_of_the_shared_ones():
+    parts = serve.parts_of(pools=("orders", "reports"))
+    assert sorted(parts) == [
+        "controller-orders", "controller-reports", "management", "provisioner", "registrar",
+        "sensors-orders", "sensors-reports",
+    ]  # fmt: skip
+    found = parsed(serve.supervisord_text(Path("/d"), "/d/s", "python", parts))
+    words = shlex.split(found["program:controller-orders"]["command"])
+    assert words[-3:] == [serve.PROGRAMS["controller"], "--config", "/d/config-orders.yaml"]
+    here = serve.parts_of(("controller", "sensors"), ("orders",))
+    assert sorted(here) == ["controller-orders", "sensors-orders"]
 
 
 def test_odd_paths_survive_supervisords_own_syntax():

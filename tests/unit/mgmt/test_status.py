@@ -84,6 +84,7 @@ def system(**other: Any) -> Components:
         ),
     )
     answers: dict[str, Any] = {
+        "provisioner_keepers": [],
         "controller_pools": [pool("sleeper"), pool("batch", instances=[])],
         "controller_status": {"frozen": False},
         "controller_reconfigure": lambda name, changes: {"name": name, "changed": changes},
@@ -102,6 +103,52 @@ def system(**other: Any) -> Components:
     components = Components(**{**answers, **other})
     components.answers["controller_pool"] = components.pool
     return components
+
+
+def with_own_controllers(**other: Any) -> Components:
+    """Two pools, each with its own controller and sensors, and nobody who keeps others."""
+    nobody = UnknownService("nobody")
+    return system(**{
+        "provisioner_keepers": ["sleeper", "batch"],
+        "controller_pools": nobody, "controller_status": nobody, "sensors_status": nobody,
+        "controller-sleeper_pools": [pool("sleeper")],
+        "controller-batch_pools": [pool("batch", instances=[])],
+        **{f"{name}-{each}_status": {"frozen": None, "blind": False}
+           for name in ("controller", "sensors") for each in ("sleeper", "batch")},
+        **other,
+    })  # fmt: skip
+
+
+def test_pools_of_several_controllers_are_one_system_in_which_nobody_misses_a_shared_one():
+    found = status.system_status(with_own_controllers())
+    assert (found["missing"], found["problems"]) == ({}, [])
+    assert sorted(found["components"]) == [
+        "controller-batch", "controller-sleeper", "provisioner", "registrar",
+        "sensors-batch", "sensors-sleeper",
+    ]  # fmt: skip
+    assert status.pools(with_own_controllers()) == {
+        "pools": sorted(found["pools"], key=lambda each: str(each["name"])),
+        "missing": {},
+    }
+    [row] = status.nodes(with_own_controllers(), "sleeper")["nodes"]
+    assert row["health"] == "OK"
+
+
+def test_a_dead_controller_of_one_pool_is_named_and_the_others_pools_are_told():
+    silent = CallTimeout("no answer")
+    dead = {"controller-batch_pools": silent, "controller-batch_status": silent}
+    found = status.system_status(with_own_controllers(**dead))
+    assert found["missing"] == {"controller-batch": "no answer"}
+    assert [each["name"] for each in found["pools"]] == ["sleeper"]
+    told = status.pools(with_own_controllers(**dead))
+    assert [each["name"] for each in told["pools"]] == ["sleeper"]
+    assert told["missing"] == {"controller-batch": "no answer"}
+
+
+def test_what_a_pools_own_controller_says_of_it_is_more_than_what_a_shared_one_remembers():
+    left_over = [pool("sleeper", state="HELD", reason="it has a controller of its own")]
+    found = status.pools(with_own_controllers(controller_pools=left_over))
+    assert [each["state"] for each in found["pools"]] == ["STABLE", "STABLE"]
 
 
 def test_a_healthy_system_has_no_problems():

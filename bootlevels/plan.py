@@ -53,6 +53,8 @@ class TransportKind(str, Enum):
     NONE = "none"
 
 
+#: Attribute of a service with the names of the pools that it keeps, commas between them.
+KEEPS = "keeps"
 #: Service that hands nodes their accounts; its attribute ``accounts`` is the broker's file.
 REGISTRAR = "registrar"
 
@@ -149,7 +151,8 @@ class ServiceSpec:
     """One service of a level.
 
     ``outputs`` are attributes that only its boot program knows; ``provides`` are roles
-    that other services look for (``registrar``). ``host`` is the address of a HOST, ``on``
+    that other services look for (``registrar``); ``keeps`` are pools that have their own
+    controllers there, named also by the attribute KEEPS. ``host`` is the address of a HOST, ``on``
     the service whose place a RESIDENT shares. ``transport`` None: the place's own choice.
     ``bootconf`` is a file (relative to the plan) that programs find beside them as
     ``bootconf.json``, ``$key`` filled from the service's attributes.
@@ -160,6 +163,7 @@ class ServiceSpec:
     attributes: dict[str, str] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
     provides: tuple[str, ...] = ()
+    keeps: tuple[str, ...] = ()
     boot: Program | None = None
     ready: tuple[ReadyCheck, ...] = ()
     terminate: Program | None = None

@@ -38,6 +38,7 @@ def plan_problems(
         problems += place_problems(plan, service, known, unsure)
         if service.pool:
             problems += _pool_problems(plan, service, known)
+        problems += _keeping_problems(plan, service, unsure)
     return problems
 
 
@@ -73,6 +74,24 @@ def _registrar_problems(
             what="no coordinator below it that could keep the pool",
             remedy="a service of a lower level has provides: [registrar]",
         )
+
+
+def _keeping_problems(
+    plan: LaunchPlan, service: ServiceSpec, unsure: frozenset[str]
+) -> Iterator[Problem]:
+    """A pool that says whose it is must be one, come later, and be nobody else's."""
+    key = f"services.{service.name}.keeps"
+    pools = {one.name for one in plan.services() if one.pool is not None}
+    for name in service.keeps:
+        if name not in pools:
+            if name not in unsure:
+                yield Problem(key=key, what=f"no pool '{name}'", remedy=did_you_mean(name, pools))
+        elif plan.level_of(name) <= plan.level_of(service.name):
+            what = f"the pool {name} is not in a higher level than this, its controller"
+            yield Problem(key=key, what=what, remedy="move one of them")
+        others = [one.name for one in plan.services() if one is not service and name in one.keeps]
+        if service.keeps.count(name) > 1 or others:
+            yield Problem(key=key, what=f"the pool {name} is kept twice: {', '.join(others)}")
 
 
 def _pool_problems(plan: LaunchPlan, service: ServiceSpec, known: Attributes) -> Iterator[Problem]:

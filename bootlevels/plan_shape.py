@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bootlevels.plan import REGISTRAR, TransportKind
+from bootlevels.plan import KEEPS, REGISTRAR, TransportKind
 from bootlevels.plan_text import DefaultsText, ServiceText
 from coordinator.errors import did_you_mean
 
@@ -51,9 +51,21 @@ def shape_problems(text: ServiceText, defaults: DefaultsText) -> Iterator[ShapeP
         yield ("verify",), "only pools have it", ""
     if text.outputs and text.boot is None:
         yield ("outputs",), "only a boot program gives outputs", ""
+    yield from _keeping_problems(text)
     for role in text.provides:
         if role != REGISTRAR:
             yield ("provides",), f"unknown role '{role}'", did_you_mean(role, [REGISTRAR])
+
+
+def _keeping_problems(text: ServiceText) -> Iterator[ShapeProblem]:
+    if not text.keeps:
+        return
+    if text.pool is not None or not text.places:
+        yield ("keeps",), "nothing runs here that could keep pools", _PLACE
+    if text.replicas is not None:
+        yield ("replicas",), "two of them would keep the same pools", "write a service for each"
+    if KEEPS in text.attributes:
+        yield ("attributes", KEEPS), "is made from the service's keeps:", "remove it"
 
 
 def _transport_problems(text: ServiceText, needy: list[str]) -> Iterator[ShapeProblem]:

@@ -176,6 +176,7 @@ class ServiceText(_Section):
     attributes: dict[AttributeName, Scalar] = Field(default_factory=dict)
     outputs: list[AttributeName] = Field(default_factory=list)
     provides: list[str] = Field(default_factory=list)
+    keeps: list[ServiceName] = Field(default_factory=list)
     boot: ProgramText | None = None
     ready: list[CheckText] = Field(default_factory=list)
     terminate: ProgramText | None = None

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 from bootlevels.plan import (
+    KEEPS,
     MachineRequest,
     PoolRequest,
     Program,
@@ -43,12 +44,14 @@ def replicas_of(spec: ServiceSpec, count: int) -> list[ServiceSpec]:
 def service_spec(name: str, text: ServiceText, defaults: DefaultsText) -> ServiceSpec:
     """The value of one service; what it does not say comes from ``defaults``."""
     timeout = text.timeout or defaults.timeout
+    kept = {KEEPS: ",".join(text.keeps)} if text.keeps else {}
     spec = ServiceSpec(
         name=name,
         kind=ServiceKind.LOCAL if text.local else ServiceKind.ATTRIBUTES,
-        attributes=dict(text.attributes),
+        attributes={**kept, **text.attributes},
         outputs=tuple(text.outputs),
         provides=tuple(text.provides),
+        keeps=tuple(text.keeps),
         boot=_program(text.boot, timeout),
         ready=tuple(_check(check, timeout, defaults.interval) for check in text.ready),
         terminate=_program(text.terminate, timeout),

@@ -157,14 +157,9 @@ def broker_status(invocation: Invocation, directory: Path) -> int:
               help="Seconds to wait until --accounts and --environment are brought.")  # fmt: skip
 @click.option("--only", multiple=True, metavar="NAME", help="Run only this part here (can be "
               "repeated); the others run elsewhere, by the same broker.")  # fmt: skip
-@click.option(
-    "--pool",
-    "pools",
-    multiple=True,
-    metavar="POOL",
-    help="The controller and the "
-    "sensors service here are this pool's own (can be repeated: one of each for each).",
-)
+@click.option("--pool", "pools", multiple=True, metavar="POOL", help="The controller and the "
+              "sensors service of this pool alone, and nothing else without --only; for several "
+              "(POOL,POOL or repeated) one of each for each.")  # fmt: skip
 @click.option("--check", "action", flag_value="check", help="Ask every service how it is.")
 @click.option("--stop", "action", flag_value="stop", help="End all of them.")
 @click.option("--foreground", "action", flag_value="foreground", help="Start, stay until Ctrl-C.")
@@ -192,6 +187,8 @@ def serve(
     \b
     Examples:
       epu serve --dir ./coordinator --accounts broker/accounts.json --run demo --cloud here=process
+      epu serve --dir ./base --accounts broker/accounts.json --run demo --cloud here=process \
+        --pool orders --pool reports
       epu serve --dir ./coordinator --check
       epu serve --dir ./coordinator --stop
     """
@@ -215,12 +212,13 @@ def serve(
         raise click.UsageError("--accounts, --run and at least one --cloud are needed to start")
     from coordinator.config import CoordinatorConfig
     from coordinator.errors import did_you_mean
+    from mgmt.keepers import SHARED
 
     for name in only:
         if name not in coordinator.PROGRAMS:
             hint = did_you_mean(name, coordinator.PROGRAMS)
             raise click.UsageError(f"--only {name}: no part of a coordinator; {hint}")
-    parts = only or tuple(coordinator.PROGRAMS)
+    parts = only or (SHARED if pools else tuple(coordinator.PROGRAMS))
     names = tuple(dict.fromkeys(name for text in pools for name in text.split(",") if name))
     check_pool_names(names, parts)
     config = CoordinatorConfig(

@@ -65,7 +65,10 @@ def pools_of(seen: Gathered, dedicated: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def every_pool(call: Call) -> EveryPool:
-    """Ask all controllers for their pools, without instances. Raises what ``ask`` raises when none answers."""
+    """Ask all controllers for their pools, without instances.
+
+    Raises what ``ask`` raises when none answers.
+    """
     dedicated = dedicated_pools(call)
     if not dedicated:
         return EveryPool([dict(pool) for pool in ask(call, CONTROLLER, "pools", False)])

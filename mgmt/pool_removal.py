@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from agent.keepers import KeeperCalls
 from agent.rpc_client import CallFailed
 from bootlevels.pool_gateway import NOBODY
 from mgmt.answers import Call, ask
@@ -36,6 +37,8 @@ def remove_pool(
     WorkersRemain when not all are gone within ``timeout`` seconds: the pool is kept then.
     """
     clock = clock or Clock()
+    keepers = KeeperCalls(call)
+    call = keepers.call
     deadline = clock.monotonic() + timeout
     there = pool(call, name)
     reconfigure(call, name, dict(NOBODY))
@@ -44,7 +47,7 @@ def remove_pool(
     while True:
         try:
             # In this order: a launch that was ordered and is not answered has no node yet.
-            ordered = name in ask(call, "controller", "status")["pending_batches"]
+            ordered = name in ask(call, keepers.keeper(name), "status")["pending_batches"]
             left = _left(call, name)
             if not left and not ordered:
                 ask(call, "controller", "remove_pool", name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from agent.messages import HealthStatus, InstanceState
-from mgmt.documents.parts import Part
+from mgmt.documents.parts import Missing, Part
 
 PoolStateName = Literal["STABLE", "PENDING", "HELD", "FAILED"]
 BrakeLevel = Literal["NORMAL", "MANAGED", "MELTDOWN"]
@@ -143,7 +143,7 @@ class Pool(PoolLine):
     """All that are not at their end."""
 
 
-class Pools(Part):
+class Pools(Missing):
     """The pools of a system."""
 
     pools: list[PoolLine]

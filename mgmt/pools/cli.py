@@ -46,6 +46,7 @@ def pools_command(invocation: Invocation) -> None:
         )
         for pool in document["pools"]
     ]
+    invocation.warn_of_missing(document)
     invocation.output.result("pools", document, [Table(columns, rows, empty="no pools")])
 
 

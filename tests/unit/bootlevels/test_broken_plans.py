@@ -31,6 +31,13 @@ def pool(text: str) -> str:
     return service(f"{{pool: {{{text}}}}}")
 
 
+def kept(text: str) -> str:
+    """A plan whose pool ``web`` may be kept by the service ``base`` of a lower level."""
+    keeper = "keeper: {provides: [registrar], attributes: {accounts: a.json}}"
+    base = f"levels:\n  - services:\n      base: {text}\n      {keeper}\n"
+    return f"{TOP}{base}  - services:\n      web: {{pool: {{}}}}\n"
+
+
 #: what is written, the line and key of the problem, a part of the sentence (with remedy).
 CORPUS: dict[str, tuple[str, str, str]] = {
     "no levels": ("plan: p", "f:1: levels", "is missing"),
@@ -239,6 +246,36 @@ CORPUS: dict[str, tuple[str, str, str]] = {
         f"{TOP}profiles: {{x: {{levels: []}}}}\n{KEEPER}      web: {{}}",
         "f:2: profiles.x.levels",
         "unknown key",
+    ),
+    "keeps what is no pool": (
+        kept("{local: true, keeps: [wbe]}"),
+        "f:4: services.base.keeps",
+        "no pool 'wbe' (did you mean 'web'?)",
+    ),
+    "keeps a pool of its own level": (
+        f"{TOP}{KEEPER}      base: {{local: true, keeps: [web]}}\n      web: {{pool: {{}}}}\n",
+        "f:6: services.base.keeps",
+        "the pool web is not in a higher level",
+    ),
+    "keeps a pool twice": (
+        kept("{local: true, keeps: [web, web]}"),
+        "f:4: services.base.keeps",
+        "the pool web is kept twice",
+    ),
+    "keeps without a place": (
+        kept("{keeps: [web]}"),
+        "f:4: services.base.keeps",
+        "nothing runs here that could keep pools (write local: true",
+    ),
+    "keeps and replicas": (
+        kept("{local: true, keeps: [web], replicas: 2}"),
+        "f:4: services.base.replicas",
+        "two of them would keep the same pools",
+    ),
+    "keeps as an attribute": (
+        kept("{local: true, keeps: [web], attributes: {keeps: a}}"),
+        "f:4: services.base.attributes.keeps",
+        "is made from the service's keeps:",
     ),
     "tab": ("plan: p\nlevels:\n\t- a", "f:3", "not YAML"),
 }

@@ -45,7 +45,7 @@ def site(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("profile", ["", "small"])
 def test_the_native_example_is_a_plan(profile: str, site: Path) -> None:
-    text, _ = blocks("yaml")
+    text, *_ = blocks("yaml")
     (site / "shop.yaml").write_text(text)
     choices = PlanChoices(profile=profile, environment={"DB_PASSWORD": "x"})
     plan = read_launch_plan(site / "shop.yaml", choices).plan
@@ -54,7 +54,7 @@ def test_the_native_example_is_a_plan(profile: str, site: Path) -> None:
 
 
 def test_the_machines_of_a_pool_are_chosen_as_the_page_says() -> None:
-    _, text = blocks("yaml")
+    _, text, _ = blocks("yaml")
     spec = parse_pool("web", yaml.safe_load(text)["pool"])
     assert spec.clouds == ("onprem", "ec2")
     assert spec.machine_on("ec2") == {"disk": "20", "image": "ami-0abc", "type": "m5.large"}

@@ -98,7 +98,7 @@ def test_a_provisioner_on_a_machine_of_its_own_launches_workers_in_machines_of_t
     run = home / "runs" / RUN
     boxes = ContainerCloud.from_settings({}, run / "clouds" / "boxes")
     base = [one for one in boxes.list_instances(RUN) if one.state is MachineState.RUNNING]
-    assert sorted(one.pool for one in base) == ["base", "epu-sleeper-base", "rabbitmq"]
+    assert sorted(one.pool for one in base) == ["base", "epu-sleeper", "rabbitmq"]
     [worker] = nodes(home).values()
     assert (worker["cloud"], worker["state"]) == ("west", "RUNNING")
     assert len(ec2.machines) == 1
@@ -112,12 +112,13 @@ def test_a_provisioner_on_a_machine_of_its_own_launches_workers_in_machines_of_t
             capture_output=True, text=True, timeout=60, check=True,
         ).stdout  # fmt: skip
 
-    said = {service: commands(service) for service in ("base", "epu-sleeper-base")}
+    said = {service: commands(service) for service in ("base", "epu-sleeper")}
     for name in ("provisioner", "registrar"):
         assert f"coordinator.{name}.service" in said["base"]
-        assert f"coordinator.{name}.service" not in said["epu-sleeper-base"]
+        assert f"coordinator.{name}.service" not in said["epu-sleeper"]
+    assert "config-sleeper.yaml" in said["epu-sleeper"], "they are the pool's own"
     for name in ("controller", "sensors"):
-        assert f"coordinator.{name}.service" in said["epu-sleeper-base"]
+        assert f"coordinator.{name}.service" in said["epu-sleeper"]
         assert f"coordinator.{name}.service" not in said["base"]
 
     # The cloud's credentials are in one file of one machine, and in no user-data.
@@ -135,7 +136,7 @@ def test_a_provisioner_on_a_machine_of_its_own_launches_workers_in_machines_of_t
     run.rename(run.with_name("away"))
     try:
         assert nodes(elsewhere).keys() == {worker["node_id"]}
-        epu(elsewhere, "pool", "set-n", "epu-sleeper", "2", "--run", RUN)
+        epu(elsewhere, "pool", "set-n", "sleeper", "2", "--run", RUN)
         access = read_access(copy / "broker" / "accounts.json")
         produce(access, "sleeper-work", job_ids(4, "job"), 0.2)
         eventually(lambda: len(ec2.machines) == 2, 120, 0.5, "a second machine of EC2")

@@ -1,21 +1,17 @@
-"""Who keeps a pool: the addresses of controllers and sensors services, and the way to them.
+"""The way to whoever keeps a pool.
 
-One controller and one sensors service keep all pools, unless a pool has its own: then these
-are ``controller-<pool>`` and ``sensors-<pool>``, which know no other pool. The provisioner
-remembers which pools have (``provisioner.keepers``), because every controller claims its
-pools there.
+The provisioner remembers which pools have a controller of their own (``provisioner.keepers``),
+because every controller claims its pools there.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
+from agent.keeper_names import CONTROLLER, controller_name, controllers
 from agent.rpc_client import BrokerUnreachable, CallFailed, RemoteError, UnknownService
-
-CONTROLLER = "controller"
-SENSORS = "sensors"
 
 #: Seconds for the question who keeps what, of those that a call has.
 TABLE_WITHIN = 1.0
@@ -26,32 +22,6 @@ _OF_ONE = (
     *("pool", "add_pool", "check_pool", "remove_pool", "reconfigure", "resume", "rollout"),
     *("explain", "recordings", "decisions"),
 )
-
-
-def controller_name(pool: str = "") -> str:
-    """The nameko service name of a pool's own controller; of the shared one for ""."""
-    return f"{CONTROLLER}-{pool}" if pool else CONTROLLER
-
-
-def sensors_name(pool: str = "") -> str:
-    """The nameko service name of a pool's own sensors service; of the shared one for ""."""
-    return f"{SENSORS}-{pool}" if pool else SENSORS
-
-
-def pool_of(keeper: str) -> str:
-    """The pool that a controller or sensors service is dedicated to; "" for a shared one."""
-    for shared in (CONTROLLER, SENSORS):
-        if keeper.startswith(f"{shared}-"):
-            return keeper.removeprefix(f"{shared}-")
-    return ""
-
-
-def controllers(dedicated: Iterable[str]) -> tuple[str, ...]:
-    """The names of all controllers; ``dedicated``: pools that have their own.
-
-    The shared one is among them though there may be none where every pool has its own.
-    """
-    return (CONTROLLER, *(controller_name(pool) for pool in sorted(dedicated)))
 
 
 class KeeperCalls:

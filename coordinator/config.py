@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from agent.keepers import controller_name, sensors_name
+from agent.keeper_names import controller_name, sensors_name
 from agent.messages import BrokerAccess
 from agent.wire import MalformedMessage, from_wire
 from coordinator.errors import ConfigProblem, Problem

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from agent.keeper_names import is_controller
 from agent.messages import Event
 from agent.rpc_client import CallFailed, UnknownService
 from agent.wire import from_wire
 from coordinator.errors import EpuError
 from mgmt.answers import LEAST_SHARE, SHARED_TIMEOUT, SINGLE_TIMEOUT, Call, ask
-from mgmt.keepers import components, is_controller, may_be_absent
+from mgmt.keepers import components, may_be_absent
 
 SOURCES = ("provisioner", "controller", "sensors", "registrar")
 PAGE = 1000

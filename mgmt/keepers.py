@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.keepers import (
-    CONTROLLER,
-    SENSORS,
-    TABLE_WITHIN,
-    controller_name,
-    controllers,
-    pool_of,
-    sensors_name,
-)
+from agent.keeper_names import CONTROLLER, SENSORS, controllers, sensors_name
+from agent.keepers import TABLE_WITHIN
 from agent.rpc_client import CallFailed
 from coordinator.errors import EpuError
 from mgmt.answers import Call, Gathered, ask, gather
@@ -78,19 +71,3 @@ def every_pool(call: Call) -> EveryPool:
         name, why = next(iter(seen.missing.items()), (CONTROLLER, "nobody serves that name"))
         raise EpuError(f"no controller answers ({name}: {why})")
     return EveryPool(pools_of(seen, dedicated), seen.missing)
-
-
-def frozen(components: Iterable[tuple[str, Any]]) -> str:
-    """Why engines are frozen, as any controller's ``status`` tells; "" when none is."""
-    reasons = (told.get("frozen") for name, told in components if is_controller(name))
-    return next((str(reason) for reason in reasons if reason), "")
-
-
-def is_controller(name: str) -> bool:
-    """Whether a service of this name is a controller."""
-    return name == controller_name(pool_of(name))
-
-
-def is_sensors(name: str) -> bool:
-    """Whether a service of this name is a sensors service."""
-    return name == sensors_name(pool_of(name))

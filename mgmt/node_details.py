@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from agent.keepers import sensors_name
+from agent.keeper_names import sensors_name
 from coordinator.errors import NotFound, did_you_mean
 from mgmt.answers import SINGLE_TIMEOUT, Call, ask, gather
 from mgmt.keepers import dedicated_pools

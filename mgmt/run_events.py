@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.keepers import controller_name
+from agent.keeper_names import controller_name
 from agent.messages import Event
 from agent.rpc_client import BrokerUnreachable, CallFailed
 from agent.wire import from_wire

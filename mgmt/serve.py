@@ -29,7 +29,7 @@ from pathlib import Path
 
 import yaml
 
-from agent.keepers import CONTROLLER, SENSORS, controller_name, pool_of, sensors_name
+from agent.keeper_names import CONTROLLER, SENSORS, controller_name, pool_of, sensors_name
 from agent.rpc_client import BrokerUnreachable, CallFailed, RpcClient
 from coordinator.config import CoordinatorConfig, config_file, read_access, write_config
 from coordinator.errors import EpuError, NotFound

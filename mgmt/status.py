@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from agent.keepers import controllers
+from agent.keeper_names import controllers, is_controller
 from agent.messages import FINAL_STATES, InstanceView, PoolSnapshot
 from agent.wire import from_wire
 from coordinator.errors import ConfigProblem, NotFound, Problem, did_you_mean
@@ -19,7 +19,6 @@ from mgmt.keepers import (
     components,
     dedicated_pools,
     every_pool,
-    is_controller,
     may_be_absent,
     pools_of,
 )

@@ -24,6 +24,7 @@ WIRE = (
     "agent.broker_access",
     "agent.broker_link",
     "agent.cloud_status",
+    "agent.keeper_names",
     "agent.keepers",
     "agent.node_role",
     "agent.program_messages",

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from agent.keepers import CONTROLLER, controller_name
+from agent.keeper_names import CONTROLLER, controller_name
 from agent.rpc_client import CallFailed, RemoteError, UnknownService
 from coordinator.controller.kept_pool import KeptPool
 from coordinator.errors import ConfigProblem, Problem

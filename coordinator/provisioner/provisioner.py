@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from agent.keepers import controller_name, sensors_name
+from agent.keeper_names import controller_name, sensors_name
 from agent.messages import (
     ADOPTED_CLOUD,
     BatchAnswer,

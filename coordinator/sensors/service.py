@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent import bus
-from agent.keepers import sensors_name
+from agent.keeper_names import sensors_name
 from agent.messages import Heartbeat
 from agent.rpc_client import ClientPool
 from agent.wire import from_wire, to_wire

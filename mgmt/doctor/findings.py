@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from mgmt.keepers import frozen, is_sensors
+from agent.keeper_names import is_controller, is_sensors
 
 #: Clocks that differ by more, s, make ages and deadlines wrong in people's eyes.
 SKEW = 2.0
@@ -226,7 +226,7 @@ def _machines(seen: Evidence) -> Iterator[Finding]:
 def _switches(seen: Evidence) -> Iterator[Finding]:
     components = (seen.status or {}).get("components") or {}
     provisioner = components.get("provisioner", {})
-    if why := frozen(components.items()):
+    if why := _frozen(components):
         what = f"all pools are held: {why}"
         yield Finding("frozen", what, "epu resume", Repair(Action.UNFREEZE))
     if provisioner.get("stopping"):
@@ -253,6 +253,12 @@ def _switches(seen: Evidence) -> Iterator[Finding]:
             yield Finding("cloud_problem", what, "the provisioner goes on trying")
 
 
+def _frozen(components: Mapping[str, Mapping[str, Any]]) -> str:
+    """Why engines are frozen, as any controller tells; "" when none is."""
+    reasons = (told.get("frozen") for name, told in components.items() if is_controller(name))
+    return next((str(reason) for reason in reasons if reason), "")
+
+
 def _pools(seen: Evidence) -> Iterator[Finding]:
     for pool in (seen.status or {}).get("pools") or ():
         name = str(pool["name"])
@@ -261,7 +267,7 @@ def _pools(seen: Evidence) -> Iterator[Finding]:
             what = f"the brake of pool {name} is open at MELTDOWN: {pool.get('reason')}"
             yield Finding("brake", what, f"find out why, then: epu pool resume {name}", resume)
         elif pool.get("state") == "HELD":
-            if not frozen(((seen.status or {}).get("components") or {}).items()):
+            if not _frozen((seen.status or {}).get("components") or {}):
                 # else it was said once for all
                 what = f"pool {name} is held: {pool.get('reason')}"
                 why = f"epu explain {name}; if a person held it: epu pool resume {name}"

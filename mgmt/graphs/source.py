@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.keepers import KeeperCalls, controller_name
+from agent.keeper_names import controller_name
+from agent.keepers import KeeperCalls
 from agent.messages import Event
 from agent.rpc_client import BrokerUnreachable, CallFailed, UnknownService
 from agent.wire import from_wire

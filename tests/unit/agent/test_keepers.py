@@ -6,13 +6,8 @@ from typing import Any
 
 import pytest
 
-from agent.keepers import (
-    KeeperCalls,
-    controller_name,
-    controllers,
-    pool_of,
-    sensors_name,
-)
+from agent.keeper_names import controller_name, controllers, pool_of, sensors_name
+from agent.keepers import KeeperCalls
 from agent.rpc_client import BrokerUnreachable, CallFailed, CallTimeout, RemoteError, UnknownService
 
 

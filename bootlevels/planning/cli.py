@@ -37,6 +37,9 @@ def validate(
 ) -> None:
     """Check launch plan PLAN and each of its profiles, and ask its clouds; launches nothing.
 
+    Asked are the clouds of the plan as it is, or with --profile as it is then. What machines
+    may be is checked of every profile, --offline too.
+
     \b
     Examples:
       epu validate plans/site.yaml
@@ -61,9 +64,10 @@ def validate(
                 problems += [problem for problem in found.problems if problem not in problems]
                 continue
             warnings += [one for one in reading.warnings if one not in warnings]
-            if not offline:
-                said_by_clouds = cloud_problems(reading.plan, os.environ)
-                problems += [one for one in said_by_clouds if one not in problems]
+            # Only what would be booted is asked for: other profiles' clouds may be other people's.
+            asked = not offline and each == profiles[0]
+            said_by_clouds = cloud_problems(reading.plan, os.environ, ask=asked)
+            problems += [one for one in said_by_clouds if one not in problems]
     if as_json:
         listed = [vars(problem) for problem in problems]
         doubtful = [vars(problem) for problem in warnings]

@@ -158,6 +158,10 @@ class Ec2Cloud:
                 raise _not_refused(failure) from None
             return str(answer.get("Output") or "")[-_CONSOLE_CHARACTERS:] or None
 
+    def check_machine(self, settings: Mapping[str, str]) -> None:
+        """Raises ConfigProblem for settings that no machine can have. Asks nobody."""
+        self._wanted(settings)
+
     def problems_of(self, settings: Mapping[str, str]) -> list[str]:
         """What machines with ``settings`` would lack here, each with the command that makes it.
 

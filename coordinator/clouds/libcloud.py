@@ -87,7 +87,7 @@ class LibcloudCloud:
 
     def launch(self, request: LaunchRequest) -> None:
         """Make what is not made yet of ``request``, one machine after the other."""
-        wanted = self._wanted(request)
+        wanted = self._wanted(request.settings)
         deadline = time.monotonic() + _LOCK_TIMEOUT
         with self._record.locked(request.launch_id, deadline):
             known = self._record.of_launch(request.launch_id)
@@ -251,14 +251,18 @@ class LibcloudCloud:
             self._sizes[kind] = _one(driver.list_sizes(), kind, "type")
         return self._sizes[kind]
 
-    def _wanted(self, request: LaunchRequest) -> LibcloudSettings:
-        """The cloud's settings with the request's own over them. Raises LaunchRefused."""
-        unknown = sorted(request.settings.keys() - MACHINE_KEYS)
+    def check_machine(self, settings: Mapping[str, str]) -> None:
+        """Raises LaunchRefused for settings that no machine can have. Asks nobody."""
+        self._wanted(settings)
+
+    def _wanted(self, own: Mapping[str, str]) -> LibcloudSettings:
+        """The cloud's settings with a request's ``own`` over them. Raises LaunchRefused."""
+        unknown = sorted(own.keys() - MACHINE_KEYS)
         if unknown:
             what = f"unknown key '{unknown[0]}'"
             raise LaunchRefused(f"{what} ({did_you_mean(unknown[0], MACHINE_KEYS)})")
         try:
-            wanted = replace(self.settings, **request.settings)  # type: ignore[arg-type]
+            wanted = replace(self.settings, **own)  # type: ignore[arg-type]
         except ValueError as problem:
             raise LaunchRefused(str(problem)) from None
         for key in ("image", "type"):

@@ -76,6 +76,10 @@ class QemuCloud:
         """See ``LocalMachines.launch``."""
         self._machines.launch(request)
 
+    def check_machine(self, settings: Mapping[str, str]) -> None:
+        """Raises ConfigProblem for settings that no machine can have, wherever it is."""
+        self._kind.check_machine(settings)
+
     def problems_of(self, settings: Mapping[str, str]) -> Sequence[str]:
         """Why no machine with these settings of its own could be launched here."""
         return self._kind.problems_of(settings)
@@ -122,6 +126,10 @@ class VirtualMachines:
         self._settings = settings
         self._trial = threading.Lock()
         self._kvm: bool | None = None
+
+    def check_machine(self, settings: Mapping[str, str]) -> None:
+        """See ``QemuCloud``."""
+        machine_settings(self._settings, settings)
 
     def problems_of(self, settings: Mapping[str, str]) -> Sequence[str]:
         """See ``QemuCloud``; each of them would be a LaunchRefused."""

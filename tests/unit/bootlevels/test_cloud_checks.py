@@ -19,6 +19,7 @@ from bootlevels.plan import (
     ServiceKind,
     ServiceSpec,
 )
+from coordinator.clouds.ec2 import Ec2Cloud
 from coordinator.errors import CredentialsRejected, RetryLater
 
 WEB = ServiceSpec(
@@ -104,6 +105,36 @@ def test_the_machines_of_a_pool_are_asked_about_with_what_they_have_on_that_clou
     )
     assert problem.key == "services.crowd.pool.machine"
     assert problem.what == "there is no image 'western'"
+
+
+@pytest.mark.parametrize("named", [["west"], []])
+def test_what_no_machine_can_be_is_said_by_the_driver_and_no_cloud_is_asked(
+    cloud: type[AskedCloud], monkeypatch: pytest.MonkeyPatch, named: list[str]
+) -> None:
+    """A pool that names no cloud is on the first one."""
+    monkeypatch.setattr(cloud_checks, "find_plugin", lambda *_: Ec2Cloud)
+    settings = {"driver": "ec2", "region": "r", "access_key": "k", "secret_key": "s"}
+    section = {"clouds": named, "machine": {"type": "t3.small", "imgae": "ami-1"}}
+    pool = ServiceSpec(
+        name="crowd", kind=ServiceKind.POOL, pool=PoolRequest(section=section, timeout=1.0)
+    )
+    levels = (BootLevel(number=1, services=(pool,)),)
+    asked = LaunchPlan(name="p", clouds={"west": settings}, levels=levels)
+    (problem,) = cloud_problems(asked, {}, ask=False)
+    assert problem.key == "services.crowd.pool.machine"
+    assert problem.what == "imgae: unknown key (did you mean 'image'?)"
+    secret = {**settings, "secret_key": "env:NOT_HERE"}
+    assert cloud_problems(replace(asked, clouds={"west": secret}), {}, ask=False) == []
+
+
+def test_a_setting_that_only_the_boot_tells_is_not_missing() -> None:
+    section = {"clouds": ["west"], "machine": {"image": "${later.image}", "clouds": {}}}
+    pool = ServiceSpec(
+        name="crowd", kind=ServiceKind.POOL, pool=PoolRequest(section=section, timeout=1.0)
+    )
+    levels = (BootLevel(number=1, services=(pool,)),)
+    asked = LaunchPlan(name="p", clouds={"west": {"driver": "asked"}}, levels=levels)
+    assert cloud_problems(asked, {}, ask=False) == []
 
 
 def test_replicas_are_one_question(

@@ -163,7 +163,11 @@ def busy_share() -> float:
 
 
 def print_reactions(run_dir: Path) -> None:
-    """Seconds from a fault to the launch of the replacement, from the provisioner's events."""
+    """Seconds from a fault to when it is noticed and to the launch of the replacement.
+
+    Noticed is the first thing that anybody says of the node: that it is OUT_OF_CONTACT, or
+    already that its cloud lists it no more. All from the components' events.
+    """
     access = read_access(run_dir / "broker" / "accounts.json")
     machines = cloud_directory(run_dir / "coordinator", "here")
     with RpcClient(access.amqp_url("coordinator")) as client:
@@ -176,6 +180,20 @@ def print_reactions(run_dir: Path) -> None:
             nodes = client.call("controller", "pool", POOL)["instances"]
             return [one["node_id"] for one in nodes if one["state"] == "RUNNING"]
 
+        def noticed_after(victim: str, at: float) -> float:
+            told = [
+                event
+                for component in ("controller", "provisioner")
+                for event in client.call(component, "events", 0, 5000)
+                if event["node"] == victim and event["time"] >= at
+            ]
+            first = min(told, key=lambda event: float(event["time"]), default=None)
+            if first is None:
+                return float("nan")
+            what = first.get("extra", {}).get("health") or first["name"]
+            print(f"  {victim}: {what} after {first['time'] - at:.2f} s")
+            return float(first["time"]) - at
+
         def launched_after(fault: Any, timeout: float) -> float:
             known, at = len(launches()), time.time()
             fault()
@@ -186,13 +204,17 @@ def print_reactions(run_dir: Path) -> None:
                 time.sleep(0.1)
             return float(launches()[known]["time"]) - at
 
-        times = []
+        times, noticed = [], []
+        print()
         for _ in range(3):
-            victim = running()[0]
+            victim, at = running()[0], time.time()
             times.append(launched_after(lambda v=victim: kill_machine(machines, v), 30))
+            noticed.append(noticed_after(victim, at))
             epu("wait", POOL, "--state", "STABLE", "--timeout", "60", "--run", RUN)
+        shown = ", ".join(f"{one:.2f}" for one in noticed)
+        print(f"node killed (SIGKILL) -> noticed: {shown} s (bound: 1)")
         shown = ", ".join(f"{one:.1f}" for one in times)
-        print(f"\nnode killed (SIGKILL) -> replacement launched: {shown} s (bound: 5)")
+        print(f"node killed (SIGKILL) -> replacement launched: {shown} s (bound: 5)")
         settings = {"health.missing_timeout": 10, "health.really_missing_timeout": 5}
         client.call("controller", "reconfigure", POOL, settings)
         victim = running()[0]
@@ -200,7 +222,7 @@ def print_reactions(run_dir: Path) -> None:
         print(f"node silent (SIGSTOP) -> replacement launched: {silent:.1f} s (bound: 10 + 5 + 1)")
         if victim in running():
             continue_machine(machines, victim)
-    print(json.dumps({"killed": times, "silent": silent}))
+    print(json.dumps({"noticed": noticed, "killed": times, "silent": silent}))
 
 
 if __name__ == "__main__":

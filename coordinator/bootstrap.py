@@ -132,7 +132,8 @@ def open_cloud(
     settings, key = config.clouds[name], f"clouds.{name}"
     theirs, agents = split_settings(settings, key)
     try:
-        cloud = CloudProcess(name, theirs, cloud_directory(config.state_dir, name))
+        directory = cloud_directory(config.state_dir, name)
+        cloud = CloudProcess(name, theirs, directory, {"launch": config.launch_deadline})
     except ConfigProblem as problem:
         raise with_our_keys(problem) from None
     check_form(settings, cloud.user_data_form, key)

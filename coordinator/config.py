@@ -33,6 +33,8 @@ class CoordinatorConfig:
     counts again only so much later. ``engine_deadline``: how long a decision of an engine
     that is not ours may take. ``pool``: of a controller and a sensors service that are this
     pool's own; those without one keep every pool that has none.
+    that is not ours may take. ``launch_deadline``: after so long a launch call is given up, and
+    with it all that its cloud's process does; until then it holds up that cloud's launches.
     """
 
     run: str
@@ -47,6 +49,7 @@ class CoordinatorConfig:
     call_timeout: float = 10.0
     engine_deadline: float = 5.0
     pool: str = ""
+    launch_deadline: float = 120.0
 
     @property
     def default_cloud(self) -> str:

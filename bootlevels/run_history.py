@@ -19,6 +19,7 @@ from bootlevels.moments import Watcher
 from bootlevels.record import Record
 from bootlevels.run_store import earlier_lives
 from bootlevels.service_steps import StepFailed
+from coordinator.clouds.socket_directories import abandoned, remove
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +156,16 @@ def _unused_requests(run: Run, watch: Watcher | None, stop: Event | None) -> lis
         outcome = runner.remove(names)
     failed = {failure.service: failure.text for failure in outcome.failures}
     return [Ended(what=f"early machine of {n}", problem=failed.get(n, "")) for n in sorted(names)]
+
+
+def remove_abandoned_sockets(now: float) -> list[Ended]:
+    """Empty places of sockets, of whatever run's machines died here unasked. ``now``: epoch s."""
+    found = []
+    for path in abandoned(now):
+        with suppress(OSError):
+            remove(path)
+            found.append(path.name)
+    return [Ended(what=f"{len(found)} abandoned socket directories")] if found else []
 
 
 def _leftover_files(directory: Path) -> list[Ended]:

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mgmt.run_locator import RunningSystem
+
+    FindSystem = Callable[[], RunningSystem]
 
 #: Seconds, connecting to the broker included.
 WITHIN = 1.5
@@ -21,14 +26,14 @@ def run_names() -> list[str]:
     return found()
 
 
-def pool_names(run: str | None, accounts: str | None) -> list[str]:
+def pool_names(system: FindSystem) -> list[str]:
     """The pools of the system that the words so far mean."""
-    return [str(pool["name"]) for pool in _ask(run, accounts, "pools")["pools"]]
+    return [str(pool["name"]) for pool in _ask(system, "pools")["pools"]]
 
 
-def node_names(run: str | None, accounts: str | None) -> list[str]:
+def node_names(system: FindSystem) -> list[str]:
     """Its living nodes."""
-    return [str(node["node_id"]) for node in _ask(run, accounts, "nodes")["nodes"]]
+    return [str(node["node_id"]) for node in _ask(system, "nodes")["nodes"]]
 
 
 def sample_names() -> list[str]:
@@ -45,7 +50,7 @@ def command_words() -> list[str]:
     return list(COMMANDS)
 
 
-def names_of(kind: str, run: str | None, accounts: str | None) -> list[str]:
+def names_of(kind: str, system: FindSystem) -> list[str]:
     """What there is of a ``kind`` (RUN, POOL, NODE, …). Never raises, never takes long."""
     match kind:
         case "PLAN" | "SAMPLE":
@@ -55,9 +60,9 @@ def names_of(kind: str, run: str | None, accounts: str | None) -> list[str]:
         case "RUN":
             return within(WITHIN, run_names)
         case "POOL":
-            return within(WITHIN, lambda: pool_names(run, accounts))
+            return within(WITHIN, lambda: pool_names(system))
         case _:
-            return within(WITHIN, lambda: node_names(run, accounts))
+            return within(WITHIN, lambda: node_names(system))
 
 
 def within(seconds: float, work: Callable[[], list[str]]) -> list[str]:
@@ -76,11 +81,9 @@ def within(seconds: float, work: Callable[[], list[str]]) -> list[str]:
     return [] if thread.is_alive() else found
 
 
-def _ask(run: str | None, accounts: str | None, method: str) -> dict[str, Any]:
+def _ask(system: FindSystem, method: str) -> dict[str, Any]:
     from agent.rpc_client import RpcClient
     from mgmt.answers import ask
-    from mgmt.run_locator import locate
 
-    system = locate(run, accounts)
-    with RpcClient(system.amqp_url(), timeout=WITHIN, connect_within=WITHIN) as client:
+    with RpcClient(system().amqp_url(), timeout=WITHIN, connect_within=WITHIN) as client:
         return dict(ask(client.call, "management", method, timeout=WITHIN))

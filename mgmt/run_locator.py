@@ -1,4 +1,4 @@
-"""Finding a running system: from a run's record by convention, or by an accounts file.
+"""Finding a running system: by a run's record, an accounts file, or its broker's address.
 
 The convention: the service that provides the registrar, else the one called
 ``provisioner``, has the attributes ``accounts`` (the broker's accounts.json) and
@@ -8,22 +8,20 @@ The convention: the service that provides the registrar, else the one called
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bootlevels.run_home import RUN_NAME, epu_home, run_names
 from coordinator.config import read_access
 from coordinator.errors import ConfigProblem, EpuError, NotFound
+from mgmt.broker_address import ACCOUNT
 from mgmt.exit_codes import ExitCode, NoSuchRun
 from mgmt.located import Located, note, recall, stamp
 
 if TYPE_CHECKING:
     from agent.messages import BrokerAccess
     from bootlevels.api import Run
-
-#: The account with which a person's commands talk to the coordinator.
-ACCOUNT = "coordinator"
 
 
 class NoCoordinator(EpuError):
@@ -34,14 +32,22 @@ class NoCoordinator(EpuError):
 
 @dataclass(frozen=True)
 class RunningSystem:
-    """A system to talk to. ``state_dir`` is known for booted runs only."""
+    """A system to talk to. ``state_dir`` is known for booted runs only.
+
+    Its broker's accounts are in the file ``accounts``, or ``given`` where there is none.
+    """
 
     run: str
-    accounts: Path
+    accounts: Path | None
     state_dir: Path | None = None
+    given: BrokerAccess | None = field(default=None, repr=False)
 
     def access(self) -> BrokerAccess:
         """The broker's address and accounts. Raises NoCoordinator."""
+        if self.given is not None:
+            return self.given
+        if self.accounts is None:
+            raise NoCoordinator(f"run '{self.run}' can't be asked: where its broker is, is unknown")
         try:
             return read_access(self.accounts)
         except ConfigProblem as problem:

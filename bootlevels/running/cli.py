@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -221,7 +222,8 @@ def clean(run: str, as_json: bool, quiet: bool) -> None:
     """Remove what RUN left behind and no service of it stands on.
 
     Machines that were replaced, that were asked for early and not used, or that an earlier
-    life of the run left; programs and files of commands that were killed.
+    life of the run left; programs and files of commands that were killed. And, of whatever
+    run, the empty places in the temporary directory of sockets whose machines died.
 
     \b
     Example:
@@ -229,9 +231,11 @@ def clean(run: str, as_json: bool, quiet: bool) -> None:
     """
     from bootlevels.api import Run
     from bootlevels.run_history import clean as clean_run
+    from bootlevels.run_history import remove_abandoned_sockets
 
     with said(), ended_by_signals():
         ended = clean_run(Run.open(run), progress(quiet))
+        ended += remove_abandoned_sockets(time.time())
     if as_json:
         echo_document("cleaned", {"run": run, "removed": [vars(each) for each in ended]})
     elif not ended and not quiet:

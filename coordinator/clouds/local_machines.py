@@ -87,10 +87,15 @@ class LocalMachines:
             # GONE is for ever: look again.
             time.sleep(0.02)
             alive |= set(self.table.by_mark())
+        states = {id(m): _state(m, m.record.mark in alive) for m in listed}
+        for machine in listed:
+            if states[id(machine)] is MachineState.GONE:
+                # It died unasked, so nobody terminates it: what lies outside of it goes now.
+                self._directory(machine.record.node_id).remove_socket(machine.record)
         return [
             _as_instance(m, state, self._kind.addresses(self._directory(m.record.node_id)))
             for m in listed
-            if (state := _state(m, m.record.mark in alive)) is not None
+            if (state := states[id(m)]) is not None
         ]
 
     def terminate(self, cloud_ids: Sequence[str]) -> None:

@@ -133,6 +133,10 @@ class MachineDirectory:
                 shutil.rmtree(entry)
             else:
                 entry.unlink(missing_ok=True)
+        self.remove_socket(record)
+
+    def remove_socket(self, record: MachineRecord) -> None:
+        """Remove what holds the socket of a machine without processes, if that is elsewhere."""
         if record.socket and not record.socket.startswith(f"{self.path}/"):
             shutil.rmtree(Path(record.socket).parent, ignore_errors=True)
 

@@ -83,7 +83,7 @@ def _place(invocation: Invocation, run_name: str | None) -> Place:
     from mgmt.doctor.look import Place, place_of
     from mgmt.run_locator import only_living_run
 
-    if invocation.accounts and not run_name:
+    if invocation.elsewhere and not run_name:
         system = invocation.system()
         return Place(system.run, None, system)
     return place_of(run_name or invocation.run or only_living_run().name)

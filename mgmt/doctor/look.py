@@ -192,7 +192,7 @@ def _broker_directory(place: Place) -> str:
     """Where the run's private broker lives, if it is one of this machine's."""
     from mgmt.broker_files import BrokerFiles
 
-    if place.system is None:
+    if place.system is None or place.system.accounts is None:
         return ""
     directory = place.system.accounts.parent
     return str(directory) if BrokerFiles(directory).identity.is_file() else ""

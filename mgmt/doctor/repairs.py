@@ -52,7 +52,7 @@ def _ask(place: Place, service: str, method: str, *args: object) -> None:
 def _start_broker(place: Place) -> str:
     from mgmt.broker import start_broker
 
-    assert place.system is not None
+    assert place.system is not None and place.system.accounts is not None
     access = start_broker(place.system.accounts.parent, place.name)
     return f"the broker runs at {access.public_url}"
 

@@ -111,7 +111,7 @@ def _logs_here(invocation: Invocation) -> LogPlace:
     from mgmt.run_events import LogPlace
     from mgmt.run_locator import only_living_run, open_run, state_dir_of
 
-    if invocation.accounts:
+    if invocation.elsewhere:
         return LogPlace()
     try:
         run = open_run(invocation.run) if invocation.run else only_living_run()

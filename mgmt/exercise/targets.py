@@ -116,6 +116,8 @@ class Targets:
         self.say(f"the broker is up again at {access.public_url}")
 
     def _own_broker(self) -> Path:
+        if self.system.accounts is None:
+            raise MayNot(f"the broker of run '{self.system.run}' is not on this machine")
         directory = self.system.accounts.parent
         state = broker.broker_status(directory).state
         if state != "running":

@@ -106,7 +106,7 @@ def _from_run(invocation: Invocation, run_name: str | None, history: History) ->
     from mgmt.run_events import LogPlace
     from mgmt.run_locator import NoCoordinator, only_living_run, open_run, state_dir_of, system_of
 
-    if invocation.accounts and not run_name:
+    if invocation.elsewhere and not run_name:
         with invocation.connection() as client:
             ask_history(client.call, history, LogPlace())
         return ExitCode.WELL

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -16,6 +18,7 @@ from click.types import StringParamType
 from mgmt.output import Output
 
 if TYPE_CHECKING:
+    from agent.messages import BrokerAccess
     from agent.rpc_client import RpcClient
     from mgmt.run_locator import RunningSystem
 
@@ -38,6 +41,15 @@ class Invocation:
     verbose: bool = False
     run: str | None = None
     accounts: str | None = None
+    broker: str | None = None
+    password_file: str | None = None
+    #: Whether somebody is there to be asked for a password.
+    may_ask: bool = True
+
+    @property
+    def elsewhere(self) -> bool:
+        """The system is named by its broker, and no run of this machine is meant."""
+        return bool(self.accounts or self.broker)
 
     @cached_property
     def output(self) -> Output:
@@ -46,9 +58,30 @@ class Invocation:
 
     def system(self) -> RunningSystem:
         """The run that is meant. Raises NoSuchRun, ConfigProblem."""
-        from mgmt.run_locator import locate
+        from mgmt.run_locator import RunningSystem, locate
 
-        return locate(self.run, self.accounts)
+        if self.broker is None or self.accounts:
+            return locate(self.run, self.accounts)
+        access = self._access
+        return RunningSystem(run=self.run or access.vhost, accounts=None, given=access)
+
+    @cached_property
+    def _access(self) -> BrokerAccess:
+        """Of ``--broker``; a person is asked once."""
+        from pathlib import Path
+
+        from mgmt.broker_address import find_password, parse_address
+
+        address = parse_address(str(self.broker))
+
+        def ask() -> str:
+            said = f"Password of {address.user} at {address.host}"
+            return str(click.prompt(said, hide_input=True, err=True))
+
+        there = self.may_ask and sys.stdin.isatty()
+        file = Path(self.password_file) if self.password_file else None
+        password = find_password(address, os.environ, file, ask if there else None)
+        return address.access(password)
 
     def ask(self, method: str, *args: Any) -> Any:
         """``management.method(*args)`` within ANSWER_WITHIN, connecting included.
@@ -129,6 +162,22 @@ _RUN_OPTIONS = (
         callback=_kept("accounts"),
         help="accounts.json of a system that no plan booted (default: $EPU_ACCOUNTS).",
     ),
+    click.option(
+        "--broker",
+        envvar="EPU_BROKER",
+        metavar="URL",
+        expose_value=False,
+        callback=_kept("broker"),
+        help="amqp://USER@HOST:PORT/VHOST of a system elsewhere; $EPU_BROKER_PASSWORD.",
+    ),
+    click.option(
+        "--password-file",
+        envvar="EPU_BROKER_PASSWORD_FILE",
+        metavar="FILE",
+        expose_value=False,
+        callback=_kept("password_file"),
+        help="With --broker: holds the password; only its owner may read it.",
+    ),
 )
 
 
@@ -160,7 +209,8 @@ class _Name(StringParamType):
         from mgmt.completion import names_of
 
         told = ctx.find_object(Invocation) or Invocation()
-        found = names_of(self.kind, told.run, told.accounts)
+        told.may_ask = False
+        found = names_of(self.kind, told.system)
         items = [CompletionItem(name) for name in found if name.startswith(incomplete)]
         # A plan is a file too, which the shell knows best.
         return [*items, CompletionItem(incomplete, type="file")] if self.kind == "PLAN" else items

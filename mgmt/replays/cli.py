@@ -132,7 +132,7 @@ def _file_of(invocation: Invocation) -> Path | None:
     """The controller's store of the run that is meant, if it is on this machine."""
     from mgmt.run_locator import only_living_run, open_run, state_dir_of
 
-    if invocation.accounts:
+    if invocation.elsewhere:
         return None  # no run of this machine
     run = open_run(invocation.run) if invocation.run else only_living_run()
     directory = state_dir_of(run)

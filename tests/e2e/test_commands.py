@@ -114,11 +114,12 @@ def test_the_live_view_opens_a_pool_quits_and_leaves_the_terminal_as_it_was(syst
 
 def test_a_shell_completes_the_names_of_pools_and_nodes(system: Any) -> None:
     from mgmt import completion
+    from mgmt.run_locator import locate
 
     with system.pool("complete", 1) as pool:
         (node,) = pool.wait_whole(1)
-        assert node in completion.node_names(None, str(system.accounts))
-        assert "complete" in completion.pool_names(None, str(system.accounts))
+        assert node in completion.node_names(lambda: locate(None, str(system.accounts)))
+        assert "complete" in completion.pool_names(lambda: locate(None, str(system.accounts)))
 
 
 def test_nameko_shell_reaches_every_service_and_every_agent(system: Any) -> None:

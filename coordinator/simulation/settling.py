@@ -88,8 +88,10 @@ def unsettled(world: World) -> Iterator[str]:
         if node_id not in there:
             yield f"{node_id} is RUNNING and has no machine"
     for agent in world.machines.values():
-        if agent.undead and (agent.enrolled or not agent.denied):
-            # One that never enrolled, and is denied, neither speaks nor is let in: unknowable.
+        # Of the denied ones, who never enrolled does not speak and is not let in; and after a
+        # teardown nobody judges any more who beats.
+        unreachable = agent.denied and (world.torn_down or not agent.enrolled)
+        if agent.undead and not unreachable:
             yield f"{agent.node_id} is a zombie"
     if world.torn_down:
         yield from _torn_down(world, len(records))

@@ -174,7 +174,8 @@ def _fails(world: World, happening: Happening) -> None:
 
 def _zombie(world: World, happening: Happening) -> Callable[[], None]:
     """Gone for its cloud, silent for a while, and then it is heard again."""
-    picked = [agent for agent in _picked(world, happening) if agent.cut_off_since is None]
+    there = _picked(world, happening)
+    picked = [agent for agent in there if agent.cut_off_since is None and not agent.undead]
     for agent in picked:
         world.become_undead(agent, happening.values["denied"])
         agent.cut_off()

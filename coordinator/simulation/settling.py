@@ -138,7 +138,9 @@ def _pool(world: World, pool: str, spec: PoolSpec, own: list[str]) -> Iterator[s
         yield f"the rollout of pool {pool}: {rollout['reason']}"
     # Where no old one may go before a new one comes, only a person helps.
     stuck = rollout.get("state") == "PAUSED"
-    if status.get("state") != "STABLE" and not stuck and not (follows_figures and not own):
+    # Without a worker there is no figure, so that none at all holds for ever.
+    none = follows_figures and not own and not status.get("wanted")
+    if status.get("state") != "STABLE" and not stuck and not none:
         yield f"pool {pool} is {status.get('state')}: {status.get('reason')}"
     jobs = world.jobs_of(pool)
     elastic = spec.engine_type in ("queue_length", "target_tracking", "time_to_drain", "combined")

@@ -111,7 +111,8 @@ def _torn_down(world: World, left: int) -> Iterator[str]:
 
 def _pool(world: World, pool: str, spec: PoolSpec, own: list[str]) -> Iterator[str]:
     override = spec.rules.override
-    if override is not None and override.until > world.coordinator.controller.clock():
+    now = world.coordinator.controller.clock()
+    if override is not None and override.until + 2 * CALM_CYCLE > now:  # what comes of its end
         yield f"pool {pool} has the size that a person wants for a while"
         return
     least, most = expected_size(spec)

@@ -83,7 +83,8 @@ def stabilized(size: int, wish: Decision, limits: Limits) -> Verdict | None:
     if window <= 0 or size >= limits.present:
         return None
     highest = max(
-        (was for at, was in limits.memory.wishes if at > limits.view.now - window), default=size
+        (was for at, was in limits.memory.wishes if abs(limits.view.now - at) < window),
+        default=size,
     )
     steady = min(max(size, highest), limits.present)
     if steady > size:
@@ -103,14 +104,22 @@ def in_steps(size: int, wish: Decision, limits: Limits) -> Verdict | None:
 
 def after_cooldown(size: int, wish: Decision, limits: Limits) -> Verdict | None:
     """No growth, or no shrinking, until its stored time has come."""
-    memory, now, present = limits.memory, limits.view.now, limits.present
-    if size > present and memory.no_growth_until > now:
-        left = memory.no_growth_until - now
-        return Verdict(present, f"cooldown_up has {left:.0f} s left")
-    if size < present and memory.no_shrinking_until > now:
-        left = memory.no_shrinking_until - now
-        return Verdict(present, f"cooldown_down has {left:.0f} s left")
+    memory, rules, present = limits.memory, limits.spec.rules, limits.present
+    if size > present:
+        left = _left(memory.no_growth_until, rules.cooldown_up, limits.view.now)
+        return Verdict(present, f"cooldown_up has {left:.0f} s left") if left > 0 else None
+    if size < present:
+        left = _left(memory.no_shrinking_until, rules.cooldown_down, limits.view.now)
+        return Verdict(present, f"cooldown_down has {left:.0f} s left") if left > 0 else None
     return None
+
+
+def _left(until: float, cooldown: float, now: float) -> float:
+    """What is left of a cooldown; never more than all of it: then the clock has jumped back
+    since, or a person has made it shorter, and what is left is not known.
+    """
+    left = until - now
+    return left if left <= cooldown + 1.0 else 0.0
 
 
 def overridden(size: int, wish: Decision, limits: Limits) -> Verdict | None:
@@ -204,7 +213,7 @@ def wishes_after(
         return ()
     piece = window / PIECES
     at = math.ceil(now / piece) * piece
-    kept = [(then, was) for then, was in wishes if was > size and then > now - window]
+    kept = [(then, was) for then, was in wishes if was > size and abs(now - then) < window]
     return (*kept, (at, size))
 
 

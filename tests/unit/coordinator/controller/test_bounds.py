@@ -104,6 +104,26 @@ def test_scale_in_goes_to_the_highest_wish_of_the_window(keeps):
     assert wants(made, 2).wanted == 2
 
 
+def test_a_clock_that_jumps_back_holds_no_size_for_an_hour(keeps):
+    """A restart after the jump: what was stored is in the future (simulated history 2439)."""
+    made = keeps(9, cooldown_down=60, cooldown_up=60, stabilization_window=100)
+    assert wants(made, 12).wanted == 12
+    made.step(3)
+    made.now -= 3600
+    assert wants(made, 8).wanted == 8
+    made.now -= 3600
+    assert wants(made, 9).wanted == 9
+
+
+def test_a_cooldown_that_a_person_makes_shorter_is_over_sooner(keeps):
+    made = keeps(5, cooldown_down=3600)
+    assert wants(made, 6).wanted == 6
+    made.step(1)
+    assert wants(made, 3).wanted == 6
+    rules(made, cooldown_down=5)
+    assert wants(made, 3).wanted == 3
+
+
 def test_growth_does_not_wait_for_the_window(keeps):
     made = keeps(3, stabilization_window=100)
     assert wants(made, 8).wanted == 8

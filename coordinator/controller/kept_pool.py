@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from agent.messages import FINAL_STATES, CloudStatus, InstanceView, PoolSnapshot
+from agent.messages import FINAL_STATES, CloudStatus, CommandBatch, InstanceView, PoolSnapshot
 from coordinator.controller.cycle import CycleOutcome
 from coordinator.controller.engine_process import EngineProcess, engine_for
 from coordinator.controller.pool import PoolMemory, memory_from_dict, memory_to_dict
@@ -135,6 +135,21 @@ def _held_spec(stored: StoredPool) -> PoolSpec:
         spec = PoolSpec(name=stored.name)
     named = stored.section.get("engine")
     return replace(spec, engine=dict(named)) if isinstance(named, Mapping) else spec
+
+
+def forget_refused(
+    pool: KeptPool, batch: CommandBatch, why: str, records: PoolRecords, now: float
+) -> None:
+    """Nothing of a refused batch is on its way: what it would have replaced is held up by it no
+    more. Stored before the answer is: whoever dies in between sends it again, and is refused.
+    """
+    log.info("batch %s of pool %s was refused: %s", batch.batch_id, pool.stored.name, why)
+    launched = {one.launch_id for one in batch.launches}
+    if launched.isdisjoint(pool.memory.replacements):
+        return
+    left = {name: one for name, one in pool.memory.replacements.items() if name not in launched}
+    pool.memory = replace(pool.memory, replacements=left)
+    records.store_cycle(pool.stored.name, memory_to_dict(pool.memory), None, None, now)
 
 
 def store_outcome(

@@ -138,7 +138,7 @@ def _pool(world: World, pool: str, spec: PoolSpec, own: list[str]) -> Iterator[s
     if rollout.get("state") == "RUNNING" or rollout.get("seconds_left", 0.0) > 0:
         yield f"the rollout of pool {pool}: {rollout['reason']}"
     # Where no old one may go before a new one comes, only a person helps.
-    stuck = rollout.get("state") == "PAUSED"
+    stuck = rollout.get("state") == "PAUSED" and status.get("brake") == "NORMAL"
     # Without a worker there is no figure, so that none at all holds for ever.
     none = follows_figures and not own and not status.get("wanted")
     if status.get("state") != "STABLE" and not stuck and not none:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from coordinator.simulation.facts import Decided
 from coordinator.simulation.history import Happening
 from coordinator.simulation.settling import unsettled
 from coordinator.simulation.world import World
@@ -154,4 +155,27 @@ def test_a_rollout_replaces_everybody_and_keeps_its_promise(fleet: Callable[...,
     old = set(world.watcher.alive(POOL))
     world.run_until(600.0)
     assert len(world.watcher.alive(POOL)) == 3 and not old & set(world.watcher.alive(POOL))
+    assert not list(unsettled(world))
+
+
+def test_a_batch_of_an_earlier_life_that_is_refused_holds_nobody_up(
+    fleet: Callable[..., World],
+) -> None:
+    """Stored, and the controller dies before it is sent: its next life's epoch is newer
+    (simulated history 2939: the unhealthy one stayed for ever)."""
+    world = fleet(3)
+    world.run_until(60.0)
+    controller, seen = world.coordinator.controller, world.watcher.seen
+
+    def dies_before_it_is_sent(decided: Decided) -> Decided:
+        if controller.life == 1:
+            controller.doomed = ("before", 1.0)
+        return seen(decided)
+
+    world.watcher.seen = dies_before_it_is_sent
+    (failed, *_) = world.running(POOL)
+    failed.fail_worker()
+    failed.beat_now()
+    world.run_until(200.0)
+    assert controller.life == 2 and not failed.alive
     assert not list(unsettled(world))

@@ -279,24 +279,6 @@ class Keeper:
             pool.superseded = True
             self.events.append("superseded", pool=pool.stored.name, reason=why)
 
-<<<<<<< HEAD
-=======
-    def _reports(self) -> dict[str, SensorReport]:
-        wanted = {name: pool.queues for name, pool in self._pools.items()}
-        patience = {
-            name: 2 * (pool.spec.health.missing_timeout + pool.spec.health.really_missing_timeout)
-            for name, pool in self._pools.items()
-        }
-        told = {name: q for name, p in self._pools.items() if (q := p.spec.role.busy_queue)}
-        more = (told,) if told else ()  # a sensors service of an older release knows no such word
-        try:
-            answer = self._call("sensors", "reports", wanted, patience, *more, timeout=5.0)
-        except CallFailed as problem:
-            log.info("no sensor reports: %s", problem)
-            return {}
-        return {name: from_wire(SensorReport, data) for name, data in answer.items()}
-
->>>>>>> 7b3288f (A refused batch holds nobody up: what it would have replaced is no more counted as on its way (simulated history 2939))
     def _send_pending(self) -> None:
         for name, batch in list(self._pending.items()):
             if self._pending.get(name) is batch:  # else its pool was removed meanwhile

@@ -286,7 +286,7 @@ class Keeper:
 
     def _send(self, name: str, batch: CommandBatch) -> None:
         """Send a stored batch; keep it for the next cycle unless it was answered."""
-        pool, refused = self._pools.get(name), ""
+        refused = ""
         try:
             answer = from_wire(BatchAnswer, self._call("provisioner", "apply", to_wire(batch)))
         except RemoteError as problem:
@@ -296,13 +296,14 @@ class Keeper:
             log.info("batch %s will be sent again: %s", batch.batch_id, problem)
             return
         else:
+            pool = self._pools.get(name)
             # A batch that an earlier life of ours stored says nothing about this one's claim.
             if answer.outcome == "superseded" and pool and pool.epoch == batch.epoch:
                 self._stand_aside(pool, answer.detail)
             if answer.outcome not in ("applied", "repeated"):
                 refused = f"{answer.outcome}: {answer.detail}"
-        if pool is not None and refused:
-            forget_refused(pool, batch, refused, self._records, self._clock())
+        if refused and (known := self._pools.get(name)) is not None:
+            forget_refused(known, batch, refused, self._records, self._clock())
         self._records.answered(batch.batch_id)
         self._pending.pop(name, None)
 

@@ -32,9 +32,9 @@ class CoordinatorConfig:
     the broker. ``blindness_grace``: after the sensors service could not hear, silence
     counts again only so much later. ``engine_deadline``: how long a decision of an engine
     that is not ours may take. ``pool``: of a controller and a sensors service that are this
-    pool's own; those without one keep every pool that has none.
-    that is not ours may take. ``launch_deadline``: after so long a launch call is given up, and
-    with it all that its cloud's process does; until then it holds up that cloud's launches.
+    pool's own; those without one keep every pool that has none. ``launch_deadline``: after so
+    long a launch call is given up, and with it all that its cloud's process does; until then it
+    holds up that cloud's launches.
     """
 
     run: str

@@ -74,6 +74,7 @@ class KeptPool:
             self.met, role = engine, self.spec.role
             named = tuple(dict.fromkeys((*role.work_queues, *queues)))
             self.spec = replace(self.spec, role=replace(role, work_queues=named))
+            self.queue_declared = False
         return True
 
     def take(self, snapshot: PoolSnapshot, now: float) -> None:

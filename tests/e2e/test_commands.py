@@ -84,6 +84,88 @@ def test_a_command_runs_on_a_node_is_in_the_history_and_dies_with_its_time_out(
         assert not list(runs.iterdir()), "nothing is left on the node"
 
 
+STORM = """
+exercise: told
+pool: told
+timeline: [{at: 0, set_n: 1}]
+expect: {workers: 1}
+"""
+
+
+def test_what_commands_print_of_a_real_system_is_as_promised_and_its_brokers_address_is_enough(
+    system: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of this machine but the address and a password: no record, no accounts file."""
+    from click.testing import CliRunner
+
+    from mgmt.cli import epu as command
+    from mgmt.documents.catalogue import printed_by
+    from tests.held_documents import problems_of
+
+    access = system.access
+    account = access.accounts["coordinator"]
+    password, storm, section = (tmp_path / name for name in ("password", "storm", "section"))
+    password.write_text(account.password)
+    password.chmod(0o600)
+    storm.write_text(STORM)
+    section.write_text("engine: {type: n_preserving, preserve_n: 0}\n")
+    for name in ("EPU_RUN", "EPU_ACCOUNTS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("EPU_HOME", str(tmp_path / "nothing"))
+    monkeypatch.setenv("EPU_BROKER_PASSWORD_FILE", str(password))
+    monkeypatch.setenv(
+        "EPU_BROKER", f"amqp://{account.user}@{access.host}:{access.port}/{access.vhost}"
+    )
+    with system.pool("told", 1) as pool:
+        (node,) = pool.wait_whole(1)
+        for words in (
+            "pools",
+            "pool show told",
+            "pool set-n told 1",
+            "pool reconfigure told max=5",
+            "pool hold told",
+            "pool resume told",
+            "pool override told 1 --for 1m",
+            "pool override told --clear",
+            "wait told --timeout 60",
+            "pool rollout told --status",
+            f"pool add extra -f {section}",
+            "pool remove extra --yes --timeout 60",
+            "hold",
+            "resume",
+            "explain told",
+            "replay",
+            "nodes",
+            f"node show {node}",
+            f"node logs {node} --program agent",
+            f"node exec {node} -- true",
+            f"node protect {node}",
+            f"node unprotect {node}",
+            "token create --pool told",
+            "events --limit 50",
+            f"graph --out {tmp_path / 'told.csv'}",
+            "doctor",
+            f"exercise {storm} --check",
+            f"serve --check --dir {system.state_dir}",
+            f"broker status --dir {system.broker_directory}",
+            f"node terminate {node} --yes",
+        ):
+            name, _, options = words.partition(" -- ")
+            more = ["--", *options.split()] if options else []
+            result = CliRunner().invoke(command, [*name.split(), "--json", *more])
+            assert result.exit_code == 0 or words == "doctor", (words, result.output)
+            assert account.password not in result.output
+            told = json.loads(result.stdout)
+            possible = {one.identity for one in printed_by(" ".join(name.split()[:2]))}
+            possible |= {one.identity for one in printed_by(name.split()[0])}
+            assert told["schema"] in possible, words
+            assert (words, problems_of(told)) == (words, [])
+        (picture,) = printed_by("watch")
+        status = system.call("management", "status")
+        document = {"time": 1.0, "run": system.run, "problem": "", **status}
+        assert problems_of(document, (picture,)) == []
+
+
 def test_the_live_view_opens_a_pool_quits_and_leaves_the_terminal_as_it_was(system: Any) -> None:
     with system.pool("watched", 0):
         master, slave = pty.openpty()

@@ -104,13 +104,13 @@ def _boot_times(invocation: Invocation, pool: str) -> Times | None:
                 events += page
                 since = int(page[-1]["sequence"])
     except (CallFailed, EpuError) as problem:
-        events = _logged_events(invocation)
+        events = logged_events(invocation)
         if not events:
             invocation.output.note(f"the run's boot times are not known: {problem}")
     return boot_times_of(events, pool)
 
 
-def _logged_events(invocation: Invocation) -> list[Mapping[str, Any]]:
+def logged_events(invocation: Invocation) -> list[Mapping[str, Any]]:
     """What the provisioner of an ended run wrote into its log, where that still is."""
     from mgmt.event_files import read_event_files
     from mgmt.run_locator import open_run, state_dir_of

@@ -8,12 +8,17 @@ import shlex
 import shutil
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from coordinator.simulation.trace_recorded import boot_times_of
+from coordinator.simulation.trace_times import Times
+from mgmt import run_locator
 from mgmt.cli import epu
+from mgmt.simulations.inputs import logged_events
 
 DOCS = Path(__file__).parents[3] / "docs"
 PAGE = (DOCS / "simulate.md").read_text(encoding="utf-8")
@@ -123,3 +128,19 @@ def test_wrong_input_is_one_clear_message(here: Path, words: str, code: int, sai
     found = run(f"epu simulate --pool always-ten.yaml {words}")
     assert found.exit_code == code and said in found.stderr, (found.exit_code, found.output)
     assert "Traceback" not in found.output
+
+
+def test_boot_times_of_an_ended_run_are_in_its_provisioners_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "logs").mkdir()
+    told = [
+        {"time": at, "source": "provisioner", "name": name, "pool": "batch", "node": "a-0"}
+        for at, name in ((100.0, "new_launch"), (142.0, "node_ready"))
+    ]
+    lines = "".join(f"12:00:00 INFO EPU_EVENT {json.dumps(one)}\n" for one in told)
+    (tmp_path / "logs" / "provisioner.log").write_text(f"starting\n{lines}")
+    monkeypatch.setattr(run_locator, "open_run", lambda run: run)
+    monkeypatch.setattr(run_locator, "state_dir_of", lambda run: tmp_path)
+    asked: Any = SimpleNamespace(run="ended")
+    assert boot_times_of(logged_events(asked), "batch") == Times("measured", (42.0,))

@@ -67,6 +67,9 @@ def local_sources(run_directory: Path, state_dir: Path | None) -> Iterator[LogSo
     if state_dir is not None:
         yield from _of_directory(state_dir / "logs", "base/coordinator")
         yield from _of_machines(state_dir / "clouds", "machines")
+    for conf in sorted(run_directory.glob("*/supervisord.conf")):  # controllers of single pools
+        if conf.parent != state_dir:
+            yield from _of_directory(conf.parent / "logs", f"base/{conf.parent.name}")
     yield from _of_machines(run_directory / "clouds", "base/machines")
 
 

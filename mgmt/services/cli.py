@@ -196,8 +196,8 @@ def serve(
 
     output = invocation.output
     if action == "stop":
-        coordinator.give_up_pools(directory)
         ended = coordinator.stop(directory)
+        coordinator.give_up_pools(directory)  # not before: who lives says again that it is there
         line = "ended" if ended else "did not run"
         output.result("coordinator", {"ended": ended}, [f"coordinator in {directory}: {line}"])
         return ExitCode.WELL

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,12 +25,13 @@ from coordinator.clouds.process_table import ProcessTable
 from coordinator.config import read_access
 from coordinator.testing import eventually
 from mgmt.broker_launch import server_script
+from mgmt.wheelhouses.build import build_wheelhouse
 from tests.hard_ec2 import HardEc2, Lag
 from tests.hard_ec2.account import IMAGE
 from tests.hard_ec2.boots import BootsOn, Ec2Containers
 
 #: Five machines boot; the sample self-hosted is in every run.
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
 
 RUN = "vms"
 SECRET = "never-in-user-data"
@@ -43,6 +47,22 @@ def place(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
     records = [json.loads(file.read_text()) for file in tmp_path.rglob(RECORD)]
     ProcessTable().end([record["mark"] for record in records], timeout=30)
+
+
+@pytest.fixture
+def wheelhouse(tmp_path: Path) -> Iterator[str]:
+    """The URL at which this installation's wheels are."""
+    build_wheelhouse(tmp_path / "wheels", lambda _: None)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    serve = functools.partial(Quiet, directory=str(tmp_path / "wheels"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
 
 
 @pytest.fixture
@@ -63,7 +83,7 @@ def epu(home: Path, *words: str, code: int = 0) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=900,
     )
     assert done.returncode == code, f"epu {words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -74,15 +94,17 @@ def nodes(home: Path) -> dict[str, dict[str, Any]]:
     return {node["node_id"]: node for node in found}
 
 
+@pytest.mark.parametrize("profile", ["burned", "unburned"])
 def test_a_provisioner_on_a_machine_of_its_own_launches_workers_in_machines_of_theirs(
-    place: Path, ec2: HardEc2, figure: Figure
+    profile: str, place: Path, ec2: HardEc2, wheelhouse: str, figure: Figure
 ) -> None:
     home = place / "home"
+    unburned = profile == "unburned"
     cloud = {
         "driver": "ec2",
         "endpoint": ec2.url,
         "region": "us-east-1",
-        "agent": "configure",
+        **({"agent": "install", "wheelhouse": wheelhouse} if unburned else {"agent": "configure"}),
         "image": IMAGE,
         "type": "c5.large",
         "consistency_window": "2",
@@ -92,9 +114,11 @@ def test_a_provisioner_on_a_machine_of_its_own_launches_workers_in_machines_of_t
     credentials.chmod(0o600)
     began = time.monotonic()
     chosen = {"worker_clouds": json.dumps({"west": cloud}), "credentials": str(credentials)}
+    chosen |= {"wheelhouse": wheelhouse} if unburned else {}
     given = [word for name, text in chosen.items() for word in ("-g", f"{name}={text}")]
-    epu(home, "boot", "sleeper-vms", "-n", RUN, "-q", *given)
-    figure("sleeper-vms: boot of three machines and a worker on EC2", time.monotonic() - began)
+    epu(home, "boot", "sleeper-vms", "-n", RUN, "-q", "--profile", profile, *given)
+    took = time.monotonic() - began
+    figure(f"sleeper-vms, {profile}: boot of three machines and a worker on EC2", took)
     run = home / "runs" / RUN
     boxes = ContainerCloud.from_settings({}, run / "clouds" / "boxes")
     base = [one for one in boxes.list_instances(RUN) if one.state is MachineState.RUNNING]
@@ -102,6 +126,10 @@ def test_a_provisioner_on_a_machine_of_its_own_launches_workers_in_machines_of_t
     [worker] = nodes(home).values()
     assert (worker["cloud"], worker["state"]) == ("west", "RUNNING")
     assert len(ec2.machines) == 1
+
+    # What is installed lies on a machine's own disk; what is baked in is a link to our own.
+    disks = [boxes.root / one.cloud_id / "disk" / "upper" / "opt/epu" for one in base]
+    assert all((disk / "installed.json").is_file() is unburned for disk in disks)
 
     # Each part is where the plan puts it.
     def commands(service: str) -> str:

@@ -37,6 +37,9 @@ def test_every_log_of_this_machine_is_found_those_of_machines_that_are_gone_too(
         "logs/provisioner.log",
         "broker/logs/rabbitmq.log",
         "coordinator/logs/controller.log.1",
+        "coordinator/supervisord.conf",
+        "pools/supervisord.conf",
+        "pools/logs/controller-web.log",
         "coordinator/clouds/here/web-1-0/logs/agent.log",
         "clouds/boxes/broker-1/logs/console.log",
         "broker/accounts.json",
@@ -51,6 +54,7 @@ def test_every_log_of_this_machine_is_found_those_of_machines_that_are_gone_too(
         "base/boot/provisioner.log",
         "base/broker/rabbitmq.log",
         "base/coordinator/controller.log.1",
+        "base/pools/controller-web.log",
         "machines/web-1-0/agent.log",
         "base/machines/broker-1/console.log",
     }

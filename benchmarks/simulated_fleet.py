@@ -150,7 +150,10 @@ class Fleet:
             if seconds >= 0.005 * max(1.0, took):
                 each = seconds / max(1.0, count) * 1000
                 print(f"  {part:<28}{seconds / took * 100:6.1f} % of a core  "
-                      f"{count:8.0f} calls of {each:8.2f} ms")  # fmt: skip
+                      f"{count:8.0f} calls of {each:8.2f} ms", flush=True)  # fmt: skip
+        sys.stdout.flush()
+        if time.monotonic() > self._give_up_at:
+            sys.exit("no time is left (--minutes): the phases after this one were not lived")
 
     @property
     def running(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -99,9 +100,8 @@ class Coordinator:
         self.provisioner: Process[Provisioner] = Process("provisioner", queue, self._provisioner)
         self.sensors: Process[Aggregator] = Process("sensors", queue, self._aggregator)
         self.loopback = Loopback(config.loopback_interval, config.blindness_grace)
-        #: Node → when the sensors service last got a beat of it, and the one before that.
-        self.heard_at: dict[str, float] = {}
-        self.heard_before: dict[str, float] = {}
+        #: Node → when the sensors service got beats of it: one older than SLACK, all younger.
+        self._beats: dict[str, deque[float]] = {}
         #: Pool → when any node of it was last heard, by whichever life of the service.
         self.beat_at: dict[str, float] = {}
         #: How often the text of templates was changed.
@@ -146,7 +146,7 @@ class Coordinator:
 
     def _aggregator(self) -> Aggregator:
         self.loopback = Loopback(self.config.loopback_interval, self.config.blindness_grace)
-        self.heard_at, self.heard_before = {}, {}
+        self._beats = {}
         return Aggregator(
             ACCESS,
             self,
@@ -232,8 +232,19 @@ class Coordinator:
         return self._wire.send("loopback", deliver)
 
     def _heard(self, beat: Heartbeat) -> None:
-        self.heard_before[beat.node_id] = self.heard_at.get(beat.node_id, 0.0)
-        self.heard_at[beat.node_id] = self.beat_at[beat.pool] = self._queue.now
+        now = self.beat_at[beat.pool] = self._queue.now
+        beats = self._beats.setdefault(beat.node_id, deque())
+        beats.append(now)
+        while len(beats) > 1 and beats[1] <= now - SLACK:
+            beats.popleft()
+
+    def heard_long_ago(self, node_id: str) -> float:
+        """When a node was heard last by a decision that may have been SLACK s under way; 0 never.
+
+        Beats after a silence that came meanwhile are not in it.
+        """
+        before = self._queue.now - SLACK
+        return max((at for at in self._beats.get(node_id, ()) if at <= before), default=0.0)
 
     def deliver_beat(self, beat: Heartbeat) -> None:
         """A node's beat arrives at the sensors service, if that is there."""

@@ -220,15 +220,17 @@ def _forced(one: Sized) -> bool:
     rules, engine = one.spec.rules, one.spec.engine
     if rules.budget is not None:
         return True  # it moves with prices
-    named: set[object] = {rules.override.size} if rules.override is not None else set()
-    if one.wanted > one.was:
-        steady = [part.get("preserve_n") for part in engine.get("engines", {}).values()]
-        named |= {one.spec.min, engine.get("min_instances"), *steady}
-        named |= {entry.min for entry in rules.schedule}
-    else:
-        named |= {one.spec.max, engine.get("max_instances")}
-        named |= {entry.max for entry in rules.schedule}
-    return one.wanted in named
+    override = {rules.override.size} if rules.override is not None else set()
+    caps: set[object] = {one.spec.max, engine.get("max_instances"), *override}
+    caps |= {entry.max for entry in rules.schedule}
+    if one.wanted < one.was:
+        return one.wanted in caps
+    steady = [part.get("preserve_n") for part in engine.get("engines", {}).values()]
+    floors: set[object] = {one.spec.min, engine.get("min_instances"), *steady, *override}
+    floors |= {entry.min for entry in rules.schedule}
+    # A maximum stands above a minimum and a person's size.
+    beyond = any(isinstance(floor, int) and floor > one.wanted for floor in floors)
+    return one.wanted in floors or (one.wanted in caps and beyond)
 
 
 def the_floor_is_kept(facts: Facts) -> Iterator[str]:

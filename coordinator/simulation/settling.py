@@ -134,6 +134,8 @@ def _pool(world: World, pool: str, spec: PoolSpec, own: list[str]) -> Iterator[s
         "sensor_threshold",
         "target_tracking",
     )
+    if status.get("zombies"):  # one that is just gone is told once more
+        yield f"zombies of pool {pool} are remembered: {status['zombies']}"
     rollout = status.get("rollout") or {}
     if rollout.get("state") == "RUNNING" or rollout.get("seconds_left", 0.0) > 0:
         yield f"the rollout of pool {pool}: {rollout['reason']}"

@@ -28,7 +28,7 @@ from coordinator.simulation.drawing import generator
 from coordinator.simulation.event_queue import EPOCH, EventQueue
 from coordinator.simulation.facts import Decided
 from coordinator.simulation.history import History, PoolPlan
-from coordinator.simulation.invariants import SLACK, redelivery_cause
+from coordinator.simulation.invariants import redelivery_cause
 from coordinator.simulation.jobs import JobQueue, SimulatedQueueSensor
 from coordinator.simulation.memory_records import MemoryRecords
 from coordinator.simulation.memory_stores import MemoryEvents, MemoryPoolRecords
@@ -340,21 +340,12 @@ class World(Surroundings):
     # ---------------------------------------------------------------- what was really so
 
     def _as_it_was(self, decided: Decided) -> Decided:
-        """``decided`` with for how long its victims really were silent.
-
-        A first beat after a silence that came while the decision was under way is not in it.
-        """
+        """``decided`` with for how long its victims really were silent."""
         now, loopback = self.queue.now, self.coordinator.loopback
-
-        def heard(node_id: str) -> float:
-            last = self.coordinator.heard_at.get(node_id, 0.0)
-            under_way = now - last < SLACK
-            return self.coordinator.heard_before.get(node_id, last) if under_way else last
-
         unheard = {
             end.node_id: now
             - max(
-                heard(end.node_id),
+                self.coordinator.heard_long_ago(end.node_id),
                 loopback.sight_since or now,
                 self.watcher.running_since.get(end.node_id, 0.0),
             )

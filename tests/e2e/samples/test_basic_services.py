@@ -37,7 +37,7 @@ def test_the_result_of_the_system_test_is_that_of_the_boot(boot: Callable[..., A
     assert sample.json("explain", "epu-reports")["pool"] == "epu-reports"
     eventually(
         lambda: (
-            sample.system.call("controller-epu-orders", "pool", "epu-orders")["state"] == "STABLE"
+            sample.system.ask("controller-epu-orders", "pool", "epu-orders")["state"] == "STABLE"
         ),
         60, 0.5, "its supervisor starts it again, and it goes on with its pool",
     )  # fmt: skip

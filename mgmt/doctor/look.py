@@ -65,7 +65,9 @@ def place_of(name: str) -> Place:
     """The booted run called ``name``, at any stage of its life. Raises NoSuchRun."""
     run = open_run(name)
     try:
-        return Place(name, run, system_of(run))
+        system = system_of(run)
+        system.access()  # where the accounts are lost, nobody can be asked either
+        return Place(name, run, system)
     except (NoCoordinator, NoSuchRun) as problem:
         return Place(name, run, None, str(problem))
 

@@ -10,6 +10,7 @@ import ast
 import sys
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,7 @@ IMPURE = {
 }  # fmt: skip
 
 
+@cache
 def sources() -> list[Path]:
     return sorted(path.relative_to(ROOT) for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
@@ -140,11 +142,17 @@ def module_name(path: Path) -> str:
     return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
 
 
+@cache
 def tree_of(path: Path) -> ast.Module:
     return ast.parse((ROOT / path).read_text(encoding="utf-8"))
 
 
-def imports_of(path: Path) -> Iterator[str]:
+@cache
+def imports_of(path: Path) -> tuple[str, ...]:
+    return tuple(_imports_of(path))
+
+
+def _imports_of(path: Path) -> Iterator[str]:
     """Full names of what a file imports, ``TYPE_CHECKING`` and functions included."""
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
@@ -162,6 +170,7 @@ def is_within(name: str, package: str) -> bool:
     return name == package or name.startswith(package + ".")
 
 
+@cache
 def is_pure(path: Path) -> bool:
     return "PURE" in (ast.get_docstring(tree_of(path)) or "").split("\n\n")[0]
 

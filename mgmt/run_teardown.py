@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.keepers import KeeperCalls
-from agent.rpc_client import RpcClient
+from agent.rpc_client import CallFailed, RpcClient
 from coordinator.errors import EpuError
+from mgmt.answers import Call, ask
 from mgmt.exit_codes import NoSuchRun
 from mgmt.run_clouds import end_machines, list_run, worker_clouds
-from mgmt.run_locator import NoCoordinator, open_run, state_dir_of, system_of
+from mgmt.run_locator import (
+    NoCoordinator,
+    coordinator_attributes,
+    open_run,
+    state_dir_of,
+    system_of,
+)
 from mgmt.teardown import Teardown
-from mgmt.teardown_record import Listing
+from mgmt.teardown_record import Listing, Step
 
 if TYPE_CHECKING:
     from bootlevels.api import Run
@@ -72,15 +81,16 @@ def open_teardown(run_name: str, say: Callable[[str], None]) -> Iterator[Teardow
     """
     run = open_run(run_name)
     client = _client(run)
+    call = KeeperCalls(client.call).call if client is not None else None
     try:
         with _signals_interrupt():
             yield Teardown(
                 run=run.name,
                 directory=run.directory,
                 base=BootedLevels(run, say),
-                list_clouds=lambda: clouds_of(run),
+                list_clouds=lambda: clouds_of(run, call),
                 end_machines=lambda listing: end_listed(run, listing),
-                call=KeeperCalls(client.call).call if client is not None else None,
+                call=call,
                 say=say,
             )
     finally:
@@ -88,16 +98,46 @@ def open_teardown(run_name: str, say: Callable[[str], None]) -> Iterator[Teardow
             client.close()
 
 
-def clouds_of(run: Run) -> Listing:
-    """What the clouds in which the run's coordinator starts workers list of it."""
+def clouds_of(run: Run, call: Call | None = None) -> Listing:
+    """What the clouds in which the run's coordinator starts workers list of it.
+
+    ``call`` reaches that coordinator, which may be on another machine.
+    """
     state_dir = state_dir_of(run)
     if state_dir is None:
-        return Listing()  # there never was anybody who could have started a worker
+        return _of_another_machine(run, call)
     clouds = worker_clouds(state_dir)
     if clouds is None:
         missing = f"{state_dir / 'config.yaml'}, which names them, is gone"
         return Listing(problems={"of the coordinator": missing})
     return list_run(clouds, run.name, state_dir)
+
+
+def _of_another_machine(run: Run, call: Call | None) -> Listing:
+    """Which clouds they are is known there alone: its provisioner's word is needed for them.
+
+    Once the levels are being ended it was given, and it is nobody's any more.
+    """
+    booted = "accounts" in (coordinator_attributes(run) or {})
+    if not booted or run.info.terminated_at is not None or _levels_are_ending(run.directory):
+        return Listing()
+    try:
+        if call is not None:
+            ask(call, "provisioner", "progress", timeout=5.0)
+            return Listing()
+        why = "its broker can't be reached"
+    except (CallFailed, EpuError) as problem:
+        why = str(problem)
+    what = f"it is on a machine of its own and does not answer ({why}), so its clouds are not known"
+    return Listing(problems={"of the coordinator": what})
+
+
+def _levels_are_ending(directory: Path) -> bool:
+    try:
+        steps = json.loads((directory / "teardown.json").read_text())["steps"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return Step.END_LEVELS.value in steps and Step.RECEIPT.value not in steps
 
 
 def end_listed(run: Run, listing: Listing) -> None:

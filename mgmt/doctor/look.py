@@ -115,13 +115,14 @@ def _list_all(place: Place, call: Call | None) -> dict[str, Any]:
     if place.run is None:
         return {}
     before = _records(call) if call is not None else None
-    listing = clouds_of(place.run)
+    listing = clouds_of(place.run, call)
     after = _records(call) if call is not None else None
     seen: dict[str, Any] = {
         "listed": {machine.node_id: machine.cloud for machine in listing.machines},
         "unlisted": listing.problems,
     }
-    if before is not None and after is not None:
+    # A coordinator on a machine of its own lists clouds that are not known here.
+    if before is not None and after is not None and place.state_dir is not None:
         steady = {node for node, state in before.items() if state in ("RUNNING", "DRAINING")}
         seen["known"] = frozenset(steady & set(after))
         seen["ever"] = frozenset({*before, *after})

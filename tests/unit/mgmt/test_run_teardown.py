@@ -60,10 +60,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def booted(home: Path, clouds: dict[str, dict[str, str]] | None, end: str = "true") -> Path:
+def booted(
+    home: Path, clouds: dict[str, dict[str, str]] | None, end: str = "true", elsewhere: str = ""
+) -> Path:
     """A run ``demo``: a service that is ended by the program ``end``, and a coordinator.
 
-    ``clouds`` None: the coordinator was never started.
+    ``clouds`` None: the coordinator was never started here; ``elsewhere``: the accounts file
+    of one on another machine.
     """
     directory = home / "runs" / "demo"
     directory.mkdir(parents=True, mode=0o700)
@@ -75,7 +78,10 @@ def booted(home: Path, clouds: dict[str, dict[str, str]] | None, end: str = "tru
     keeper = ServiceSpec(
         name="provisioner",
         kind=ServiceKind.ATTRIBUTES,
-        attributes={"state_dir": "coordinator"} if clouds is not None else {},
+        attributes={
+            **({"state_dir": "coordinator"} if clouds is not None else {}),
+            **({"accounts": elsewhere} if elsewhere else {}),
+        },
         provides=("registrar",),
     )
     levels = (BootLevel(number=1, services=(base,)), BootLevel(number=2, services=(keeper,)))
@@ -123,6 +129,22 @@ def test_a_cloud_that_fails_in_any_way_is_exit_4(home, driver):
     result = teardown()
     assert result.exit_code == ExitCode.WORKERS_REMAIN
     assert "cloud west can't be listed: OSError: no route" in result.stderr
+
+
+def test_a_silent_coordinator_on_another_machine_is_never_nothing_left(home, tmp_path):
+    """Only there it is known which clouds its workers are in."""
+    accounts = tmp_path / "accounts.json"
+    nobody = {"user": "u", "password": "p"}
+    accounts.write_text(
+        json.dumps({"host": "127.0.0.1", "port": 1, "vhost": "v",
+                    "accounts": {"coordinator": nobody, "enrol": nobody}})
+    )  # fmt: skip
+    directory = booted(home, None, elsewhere=str(accounts))
+    result = teardown()
+    assert result.exit_code == ExitCode.WORKERS_REMAIN, result.stderr
+    assert "machine of its own and does not answer" in result.stderr
+    assert not (directory / "receipt.json").exists()
+    assert "services, to be ended: provisioner, base" in teardown("--dry-run").stdout
 
 
 def test_clouds_that_nobody_can_name_any_more_are_exit_4(home):

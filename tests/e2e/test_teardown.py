@@ -16,6 +16,8 @@ import pytest
 from agent.rpc_client import RpcClient
 from bootlevels.plans.sleeper.producer import job_ids, produce
 from coordinator.config import read_access
+from mgmt import serve
+from mgmt.broker import broker_status
 
 pytestmark = pytest.mark.e2e
 
@@ -103,6 +105,35 @@ def test_a_teardown_lets_jobs_finish_outlives_its_provisioner_and_leaves_nothing
     second = epu("teardown", RUN)
     assert second.returncode == 0, second.stderr
     assert "nothing left" in second.stdout
+
+
+# tests/unit/mgmt/test_gone_for_ever.py shows the same on hard-mode EC2, for less.
+@pytest.mark.soak
+def test_workers_of_a_provisioner_that_is_gone_for_ever_are_found_and_ended_only_when_asked(
+    booted: Any, epu: Epu
+) -> None:
+    """Exit 4 and an untouched base; the doctor lists the machines and offers to end them."""
+    there = set(booted.alive())
+    nodes = {machine.partition(".")[0] for machine in there}
+    serve.stop(booted.state_dir)
+    for lost in ("supervisord.conf", "provisioner.db"):  # nobody could start it again
+        (booted.state_dir / lost).unlink()
+
+    refused = epu("teardown", RUN)
+    assert refused.returncode == 4, refused.stderr
+    assert "the base system was left standing" in refused.stderr
+    assert broker_status(booted.broker_directory).usable
+    assert set(booted.alive()) == there
+
+    found = epu("doctor", RUN, "--json")
+    assert found.returncode == 1, found.stderr
+    offers = [one for one in json.loads(found.stdout)["findings"] if one["repair"]]
+    (offer,) = [one for one in offers if one["repair"]["action"] == "end_machines"]
+    assert set(offer["repair"]["subjects"]) == nodes and offer["repair"]["grave"]
+    assert set(booted.alive()) == there, "looking ends nobody"
+
+    epu("doctor", RUN, "--fix", "--yes", "--end-workers")
+    booted.wait(lambda: booted.alive() == [], "the machines are gone")
 
 
 def busy_nodes(system: Any) -> set[str]:

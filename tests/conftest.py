@@ -14,8 +14,8 @@ import pytest
 from agent.messages import BrokerAccess
 from mgmt.broker import BrokerUnavailable, start_broker
 from mgmt.broker_launch import server_script
-from tests.compiled_once import compile_once
 from tests.private_broker import kill_broker
+from tests.quick_stores import make_stores_quick
 
 
 def pytest_configure() -> None:
@@ -28,7 +28,7 @@ def pytest_configure() -> None:
     # tests start would compile all our code again, a second each.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
-    compile_once()
+    make_stores_quick()
 
 
 @pytest.hookimpl(optionalhook=True)

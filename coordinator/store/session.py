@@ -25,6 +25,9 @@ from sqlalchemy.pool import StaticPool
 from coordinator.errors import ConfigProblem, Problem
 from coordinator.store.schema import HEAD, metadata
 
+#: How a commit is written: an intent must survive the power cord, not only kill -9.
+SYNCHRONOUS = "FULL"
+
 #: What holds a component's records; the name that modules without SQL use for it.
 Store = Engine
 
@@ -72,8 +75,7 @@ def _engine(where: Path | str) -> Engine:
     def set_pragmas(connection: Any, _record: Any) -> None:
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode=WAL")
-        # FULL: an intent that was committed must survive the power cord, not only kill -9.
-        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute(f"PRAGMA synchronous={SYNCHRONOUS}")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.close()
 

@@ -22,7 +22,7 @@ install: $(READY) system ## set up the virtual environment and the Debian packag
 demo: install ## boot the sleeper, kill a node, grow and shrink, tear down with a receipt (2 min)
 	@$(BIN)/python -m mgmt.cli demo
 
-test: install ## run all tests that a machine without a cloud can run (12 to 20 min)
+test: install ## run all tests that a machine without a cloud can run (about 10 min on two cores)
 	@$(BIN)/python -m pytest --numprocesses $(PARALLEL) --dist loadfile
 
 check: $(READY) ## formatting, lint, types, house rules and packaging (under 60 s)
@@ -40,7 +40,7 @@ integration: install ## only the tests against a real broker and real processes
 e2e: install ## only the tests that boot a whole system
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/e2e
 
-soak: install ## the long tests: a broker away for ten minutes (about 12 min)
+soak: install ## the long tests: a broker away for ten minutes (about 15 min)
 	@$(BIN)/python -m pytest -m soak --timeout=1800
 
 test-vm: install ## boot real virtual machines that become workers (10 min the first time, then 6)

@@ -13,6 +13,8 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import pytest
+
 from bootlevels.api import Run
 from bootlevels.cloud_drivers import CloudDrivers
 from bootlevels.moments import Outcome
@@ -35,8 +37,13 @@ PLAN = """
           web: {cloud: there, transport: none, settings: {peer: "${db.private_ip}"}}
           spare: {cloud: there, transport: none}
 """
-#: Seconds: none, one poll and two polls of the boot tool.
-LAGS = [0.0, 1.0, 2.0]
+#: Seconds: none, one poll and two polls of the boot tool. What one poll's lag can break two can:
+#: the extremes are enumerated always, and what lies between them in the long tests.
+LAGS = [
+    pytest.param(0.0, id="no lag"),
+    pytest.param(1.0, id="one poll", marks=pytest.mark.soak),
+    pytest.param(2.0, id="two polls"),
+]
 SERVICES = ["db", "spare", "store", "web"]
 RELOADED = PLAN.replace("          store:", "          cache:").replace("peer:", "other:")
 

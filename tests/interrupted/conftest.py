@@ -63,7 +63,6 @@ def points(monkeypatch: pytest.MonkeyPatch) -> Points:
     monkeypatch.setattr(Record, "_commit", watched_commit)
     monkeypatch.setattr(Record, "_update_run", watched_update)
     monkeypatch.setattr(GroupWriter, "put", put_at_once)
-    monkeypatch.setattr(record_file, "SYNCHRONOUS", "OFF")
     monkeypatch.setattr(record_file, "NullPool", QueuePool)
     monkeypatch.setattr(runner, "MAX_THREADS", 1)
     monkeypatch.setattr(service_life, "LOOK_INTERVAL", 0.1)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import Engine, event
 
 from agent.messages import (
@@ -33,6 +34,9 @@ from coordinator.store.session import open_store
 
 POOL = "sleeper"
 POLL = 5.0
+#: Polls by which listings lag. What a lag of one can break one of two can: the extremes are
+#: enumerated always, and what lies between them in the long tests.
+LAGS = [0, pytest.param(1, marks=pytest.mark.soak), 2]
 BOOT_TIME = 12.0
 PATIENCE = 400
 
@@ -102,12 +106,6 @@ class Life:
         if self.engine is not None:
             self.engine.dispose()
         self.engine = open_store(self.path)
-
-        @event.listens_for(self.engine, "connect")
-        def no_waiting_for_the_disk(connection: Any, _record: Any) -> None:
-            connection.execute("PRAGMA synchronous=OFF")
-
-        self.engine.dispose()
         event.listen(self.engine, "commit", lambda _connection: self.points.reach())
         return Provisioner(
             self.engine,

@@ -30,7 +30,7 @@ SCENARIOS: dict[str, Scenario] = {
 }
 
 
-@pytest.mark.parametrize("lag", LAGS, ids=["no lag", "one poll", "two polls"])
+@pytest.mark.parametrize("lag", LAGS)
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_a_boot_tool_killed_anywhere_leaks_nothing_and_converges(
     scenario: str, lag: float, tmp_path: Path, time: SimulatedTime, points: Points

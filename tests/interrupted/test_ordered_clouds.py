@@ -133,11 +133,6 @@ class Interrupted(World):
             setattr(cloud, method, call)
 
     def _watched(self, engine: Engine) -> None:
-        @event.listens_for(engine, "connect")
-        def no_waiting_for_the_disk(connection: Any, _record: Any) -> None:
-            connection.execute("PRAGMA synchronous=OFF")
-
-        engine.dispose()
         event.listen(engine, "commit", self.reach)
 
     def new_provisioner(self) -> Provisioner:

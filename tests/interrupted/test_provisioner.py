@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.interrupted.provisioner_life import POLL, Life, boot, problems_of, replace
+from tests.interrupted.provisioner_life import LAGS, POLL, Life, boot, problems_of, replace
 
 SCENARIOS = [boot, replace]
 
 
-@pytest.mark.parametrize("polls", [0, 1, 2])
+@pytest.mark.parametrize("polls", LAGS)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 def test_a_provisioner_killed_anywhere_leaks_nothing_and_doubles_nothing(
     scenario: Callable[[Life], int], polls: int, tmp_path: Path, empty_store: Path

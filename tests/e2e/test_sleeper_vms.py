@@ -46,7 +46,8 @@ def place(tmp_path: Path) -> Iterator[Path]:
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     yield tmp_path
     records = [json.loads(file.read_text()) for file in tmp_path.rglob(RECORD)]
-    ProcessTable().end([record["mark"] for record in records], timeout=30)
+    # Machines have a file of that name on their disks.
+    ProcessTable().end([one["mark"] for one in records if "mark" in one], timeout=30)
 
 
 @pytest.fixture
@@ -128,7 +129,9 @@ def test_a_provisioner_on_a_machine_of_its_own_launches_workers_in_machines_of_t
     assert len(ec2.machines) == 1
 
     # What is installed lies on a machine's own disk; what is baked in is a link to our own.
-    disks = [boxes.root / one.cloud_id / "disk" / "upper" / "opt/epu" for one in base]
+    nodes_of = [f"{one.launch_id}-{one.index}" for one in base]
+    disks = [boxes.root / node / "disk" / "upper" / "opt/epu" for node in nodes_of]
+    assert all(disk.parent.is_dir() for disk in disks)
     assert all((disk / "installed.json").is_file() is unburned for disk in disks)
 
     # Each part is where the plan puts it.

@@ -14,7 +14,7 @@ from agent.keeper_names import controllers, is_controller
 from agent.messages import FINAL_STATES, InstanceView, PoolSnapshot
 from agent.wire import from_wire
 from coordinator.errors import ConfigProblem, NotFound, Problem, did_you_mean
-from mgmt.answers import SHARED_TIMEOUT, Call, ask, gather
+from mgmt.answers import SINGLE_TIMEOUT, Call, ask, gather
 from mgmt.keepers import (
     components,
     dedicated_pools,
@@ -168,14 +168,13 @@ def nodes(call: Call, pool_name: str | None = None, every: bool = False) -> dict
     names = {str(each["name"]) for each in pools_known}
     if pool_name is None or pool_name not in names:
         # Nodes may outlive their pool, and the controller may be away.
-        living = ask(call, "provisioner", "live_nodes", timeout=SHARED_TIMEOUT)
+        living = ask(call, "provisioner", "live_nodes", timeout=SINGLE_TIMEOUT / 2)
         names |= {str(node["pool"]) for node in living}
     if pool_name is not None and pool_name not in names:
         raise no_such_pool(pool_name, names)
     wanted = [pool_name] if pool_name is not None else sorted(names)
-    snapshots = ask(
-        call, "provisioner", "snapshots", dict.fromkeys(wanted, 0), timeout=SHARED_TIMEOUT
-    )
+    since = dict.fromkeys(wanted, 0)
+    snapshots = ask(call, "provisioner", "snapshots", since, timeout=SINGLE_TIMEOUT / 2)
     judgements = {
         str(instance["node_id"]): instance
         for each in pools_known

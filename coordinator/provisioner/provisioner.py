@@ -195,15 +195,7 @@ class Provisioner:
 
     def live_nodes(self) -> list[dict[str, str]]:
         """Every node that is not at its end: whose accounts must stay."""
-        return [
-            {
-                "node_id": record.node_id,
-                "pool": record.pool,
-                "launch_id": record.launch_id,
-                "state": record.state.value,
-            }
-            for record in self._records.live()
-        ]
+        return self._records.live_names()
 
     # ---------------------------------------------------------------- for the sensors service
 

@@ -91,6 +91,11 @@ class Records:
         """Every record that is not final."""
         return self._records(_READ.live)
 
+    def live_names(self) -> list[dict[str, str]]:
+        """Node id, pool, launch id and state of every record that is not final."""
+        with self._store.connect() as connection:
+            return [dict(row) for row in connection.execute(_READ.live_names).mappings()]
+
     def adopted(self) -> list[str]:
         """Node ids of all workers whose machines people booted, those that are gone too."""
         wanted = select(instances.c.node_id).where(instances.c.cloud == ADOPTED_CLOUD)

@@ -51,6 +51,12 @@ class RecordStatements:
         self.of_launches = self.of_cloud.where(instances.c.launch_id.in_(names))
         self.restless = by_cloud.where(or_(state.in_(_RESTLESS), ended_again))
         self.live = every.where(state.not_in(FINAL))
+        #: Only who they are: many ask, and of very many a whole record each takes seconds.
+        self.live_names = (
+            select(*(instances.c[name] for name in ("node_id", "pool", "launch_id", "state")))
+            .where(state.not_in(FINAL))
+            .order_by(instances.c.wanted_at, instances.c.node_id)
+        )
         self.drains = every.where(or_(state == InstanceState.DRAINING.value, cancelled))
         self.named = every.where(instances.c.node_id.in_(names))
         self.waiting = every.where(

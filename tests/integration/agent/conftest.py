@@ -243,6 +243,8 @@ class Registrar:
         rpc = Exchange("nameko-rpc", type="topic", durable=True)
         events = Exchange("agent.events", type="topic", durable=True)
         with Connection(self.access.amqp_url("coordinator")) as connection:
+            # A registrar of an earlier test may have left it, with what it was asked since.
+            connection.default_channel.queue_delete("rpc-registrar")
             calls = Queue("rpc-registrar", rpc, "registrar.*", auto_delete=True, durable=False)
             heard = Queue("", events, "#", exclusive=True)
             replies = Producer(connection.channel(), serializer="json")

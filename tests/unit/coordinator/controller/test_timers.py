@@ -44,8 +44,10 @@ def nothing(made):
 FIRST = "workers-old1-0"
 TIMERS = {
     # what is remembered, the pool's keys, how many run, what befalls them
-    "cooldown_up": ({"no_growth_until": NOW + 5, "wanted": 2}, {"n": 3}, 2, nothing),
-    "cooldown_down": ({"no_shrinking_until": NOW + 5, "wanted": 3}, {"n": 2}, 3, nothing),
+    "cooldown_up": ({"no_growth_until": NOW + 5, "wanted": 2},
+                    {"n": 3, "cooldown_up": 60}, 2, nothing),
+    "cooldown_down": ({"no_shrinking_until": NOW + 5, "wanted": 3},
+                      {"n": 2, "cooldown_down": 60}, 3, nothing),
     "stabilization": ({"wishes": ((NOW - 25, 3),), "wanted": 3},
                       {"n": 2, "stabilization_window": 30}, 3, nothing),
     "back-off": ({"backoff": BackOff(failures=1, waves=1, until=NOW + 5, last_failure=NOW - 1)},

@@ -200,6 +200,8 @@ def test_an_agent_outlives_a_broker_that_goes_away_and_beats_as_soon_as_it_is_ba
     registrar.start()
     # An interval this long: only a beat sent *because* of the connection can be seen.
     node = ready_node(start_agent, registrar, eventually, NodeRole(heartbeat_interval=300.0))
+    # supervisord calls the agent itself RUNNING after a second, which is news, too.
+    eventually(lambda: {one.state for one in registrar.beats[-1].processes} == {"RUNNING"})
     pid, before = node.pid_of("agent"), registrar.beats[-1]
     gate.shut()
     eventually(lambda: _unknown(call, node.node_id), message="its queue outlived the agent")

@@ -223,12 +223,13 @@ def _forced(one: Sized) -> bool:
     override = {rules.override.size} if rules.override is not None else set()
     caps: set[object] = {one.spec.max, engine.get("max_instances"), *override}
     caps |= {entry.max for entry in rules.schedule}
-    if one.wanted < one.was:
-        return one.wanted in caps
     steady = [part.get("preserve_n") for part in engine.get("engines", {}).values()]
     floors: set[object] = {one.spec.min, engine.get("min_instances"), *steady, *override}
     floors |= {entry.min for entry in rules.schedule}
-    # A maximum stands above a minimum and a person's size.
+    # A minimum stands above a person's size, and a maximum above both.
+    if one.wanted < one.was:
+        beneath = any(size < one.wanted for size in override)
+        return one.wanted in caps or (one.wanted in floors and beneath)
     beyond = any(isinstance(floor, int) and floor > one.wanted for floor in floors)
     return one.wanted in floors or (one.wanted in caps and beyond)
 

@@ -30,6 +30,9 @@ SPEC = parse_pool(
     },
 )
 FOLLOWS = replace(SPEC, min=0, max=9, rules=replace(SPEC.rules, budget=None))
+OVERRIDDEN = parse_pool(
+    "blue", {"max": 9, "min": 1, "override": {"size": 0, "until": 9e9}, "engine": {}}
+)
 UNLIMITED = parse_pool("blue", {"max": 2, "min": 1, "engine": {"preserve_n": 1}})
 
 
@@ -110,6 +113,7 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("staleness", {"sized": (sized(2, 1),)}),
     ("staleness", {"sized": (sized(1, 2, launched=1),)}),
     ("staleness", {"sized": (sized(2, 0, reading_age=1e9),)}),
+    ("staleness", {"sized": (sized(3, 2, spec=OVERRIDDEN),)}),
     ("bounds", {"decided": (decided(UNLIMITED, memory={"wanted": 0}),)}),
     ("bounds", {"decided": (decided(UNLIMITED, memory={"wanted": 3}),)}),
 ]  # fmt: skip
@@ -136,6 +140,7 @@ def test_a_broken_world_is_seen(name: str, changes: dict[str, Any]) -> None:
         {"sized": (sized(1, 2),)},  # as many as there are already
         {"sized": (sized(0, 1, launched=1, spec=UNLIMITED),)},  # min says so
         {"sized": (sized(3, 2, spec=UNLIMITED),)},  # max says so
+        {"sized": (sized(3, 1, spec=OVERRIDDEN),)},  # a person says none, min says one
     ],
 )
 def test_a_world_in_order_breaks_nothing(changes: dict[str, Any]) -> None:

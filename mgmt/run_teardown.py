@@ -7,7 +7,6 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.keepers import KeeperCalls
@@ -116,10 +115,11 @@ def clouds_of(run: Run, call: Call | None = None) -> Listing:
 def _of_another_machine(run: Run, call: Call | None) -> Listing:
     """Which clouds they are is known there alone: its provisioner's word is needed for them.
 
-    Once the levels are being ended it was given, and it is nobody's any more.
+    Once the levels are being ended it was given, and it is nobody's any more; until services
+    are booted again, for then there may be another provisioner.
     """
     booted = "accounts" in (coordinator_attributes(run) or {})
-    if not booted or run.info.terminated_at is not None or _levels_are_ending(run.directory):
+    if not booted or run.info.terminated_at is not None or _levels_are_ending(run):
         return Listing()
     try:
         if call is not None:
@@ -132,12 +132,14 @@ def _of_another_machine(run: Run, call: Call | None) -> Listing:
     return Listing(problems={"of the coordinator": what})
 
 
-def _levels_are_ending(directory: Path) -> bool:
+def _levels_are_ending(run: Run) -> bool:
     try:
-        steps = json.loads((directory / "teardown.json").read_text())["steps"]
+        steps = json.loads((run.directory / "teardown.json").read_text())["steps"]
+        began = float(steps[Step.END_LEVELS.value]["began"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return Step.END_LEVELS.value in steps and Step.RECEIPT.value not in steps
+    booted = max((one.record.booted_at or 0.0 for one in run.services()), default=0.0)
+    return Step.RECEIPT.value not in steps and booted <= began
 
 
 def end_listed(run: Run, listing: Listing) -> None:

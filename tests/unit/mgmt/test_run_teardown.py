@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from coordinator.clouds.base import MachineState
 from mgmt.cli import epu
 from mgmt.exit_codes import ExitCode
 from mgmt.run_clouds import list_run, worker_clouds
+from mgmt.teardown_record import Step, TeardownRecord
 
 PLUGIN = '''
 from types import SimpleNamespace
@@ -131,20 +133,39 @@ def test_a_cloud_that_fails_in_any_way_is_exit_4(home, driver):
     assert "cloud west can't be listed: OSError: no route" in result.stderr
 
 
-def test_a_silent_coordinator_on_another_machine_is_never_nothing_left(home, tmp_path):
-    """Only there it is known which clouds its workers are in."""
+@pytest.fixture
+def silent(tmp_path: Path) -> str:
+    """The accounts file of a broker that is not there."""
     accounts = tmp_path / "accounts.json"
     nobody = {"user": "u", "password": "p"}
     accounts.write_text(
         json.dumps({"host": "127.0.0.1", "port": 1, "vhost": "v",
                     "accounts": {"coordinator": nobody, "enrol": nobody}})
     )  # fmt: skip
-    directory = booted(home, None, elsewhere=str(accounts))
+    return str(accounts)
+
+
+def test_a_silent_coordinator_on_another_machine_is_never_nothing_left(home, silent):
+    """Only there it is known which clouds its workers are in."""
+    directory = booted(home, None, elsewhere=silent)
     result = teardown()
     assert result.exit_code == ExitCode.WORKERS_REMAIN, result.stderr
     assert "machine of its own and does not answer" in result.stderr
     assert not (directory / "receipt.json").exists()
     assert "services, to be ended: provisioner, base" in teardown("--dry-run").stdout
+
+
+@pytest.mark.parametrize(
+    ("began", "expected"), [(50.0, ExitCode.WORKERS_REMAIN), (200.0, ExitCode.WELL)]
+)
+def test_what_a_provisioner_said_before_the_levels_ended_holds_until_a_boot(
+    home, silent, began, expected
+):
+    """The services were booted at 102: a teardown of before saw another provisioner's workers."""
+    directory = booted(home, None, elsewhere=silent)
+    kept = TeardownRecord(run="demo", started_at=began).began(Step.END_LEVELS, began)
+    (directory / "teardown.json").write_text(json.dumps(asdict(kept)))
+    assert teardown().exit_code == expected
 
 
 def test_clouds_that_nobody_can_name_any_more_are_exit_4(home):

@@ -14,6 +14,7 @@ import pytest
 from agent.messages import BrokerAccess
 from mgmt.broker import BrokerUnavailable, start_broker
 from mgmt.broker_launch import server_script
+from tests.own_network import own_network as own_network
 from tests.private_broker import kill_broker
 from tests.quick_stores import make_stores_quick
 

@@ -54,6 +54,8 @@ setup(
         "boto3>=1.40,<2",
         "fabric>=3.2,<4",
         "paramiko>=3.4,<6",
+        # What paramiko itself stands on; makes the key of sleeper-vms.
+        "cryptography>=42",
         "packaging>=24",
         "psutil>=7,<8",
         "supervisor>=4.3,<5",

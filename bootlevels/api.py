@@ -16,13 +16,13 @@ from pathlib import Path
 from threading import Event
 
 from bootlevels.attributes import Attributes, secrets_of
-from bootlevels.boot_sequence import ENDED_STATES, ServiceState, is_stopping
+from bootlevels.boot_sequence import ServiceState, is_stopping
 from bootlevels.cloud_drivers import CloudDrivers
 from bootlevels.machine_facts import machine_facts
 from bootlevels.machine_record import MachineRecord
 from bootlevels.moments import Outcome, Watcher, silent
 from bootlevels.places import places_of
-from bootlevels.plan import LaunchPlan, ServiceKind, ServiceSpec
+from bootlevels.plan import LaunchPlan, ServiceSpec
 from bootlevels.plan_choices import PlanChoices
 from bootlevels.plan_source import read_launch_plan
 from bootlevels.record import LaunchRecord, Record, RunRecord, ServiceRecord
@@ -33,16 +33,17 @@ from bootlevels.run_status import RunStatus, look_at_run
 from bootlevels.run_store import (
     RunIsTerminating,
     Wanted,
-    WorkersRemain,
     must_have_secrets,
     note_workers_left,
     store_run,
     workers_left,
 )
+from bootlevels.run_workers import must_have_no_workers
 from bootlevels.runner import Runner
 from bootlevels.service_life import ServiceLife
-from bootlevels.service_steps import RunPlace, ServiceSteps, StepFailed
+from bootlevels.service_steps import RunPlace, ServiceSteps
 from bootlevels.ssh_words import scp_command, ssh_command
+from bootlevels.transports.files import MachineFiles
 from coordinator.errors import ConfigProblem, NotFound, Problem, did_you_mean
 
 #: How often a repair replaces a broken service.
@@ -212,6 +213,10 @@ class Run:
         scp_user = service.ssh.scp_user if service.ssh else ""
         return scp_command(self._steps().places.ssh_target(service), source, target, scp_user)
 
+    def files(self, name: str) -> MachineFiles:
+        """The files of a service's machine, to fetch and put. Raises NotFound, StepFailed."""
+        return self._steps().places.files(self.service(name).spec)
+
     @property
     def secrets(self) -> frozenset[str]:
         """Values to hide, as far as this environment knows them."""
@@ -273,7 +278,7 @@ class Run:
                 # Before anything else: whoever boots this name again must know of them.
                 note_workers_left(self.directory, True)
             elif not workers_confirmed:
-                self._no_workers()
+                must_have_no_workers(self, self._steps())
             outcome = runner.terminate()
             if outcome.ok and not keep_secrets:
                 forget_secrets(self.directory)
@@ -287,34 +292,6 @@ class Run:
     def workers_are_gone(self) -> None:
         """Whoever made sure of it says so; the name may be booted again."""
         note_workers_left(self.directory, False)
-
-    def _no_workers(self) -> None:
-        """Raise WorkersRemain unless it is certain that the pools have no nodes."""
-        registrar = self.plan.registrar()
-        if registrar is None:
-            return
-        keeper = self.service(registrar.name).record
-        if keeper.state in ENDED_STATES or keeper.state is ServiceState.TERMINATING:
-            return  # asked, or told not to ask, before its own end began
-        pools = [s for s in self.services() if s.spec.kind is ServiceKind.POOL]
-        handed_over = any(pool.record.state not in ENDED_STATES for pool in pools)
-        try:
-            nodes = self._steps().live_nodes()
-        except StepFailed as problem:
-            if not handed_over and keeper.verified_at is None:
-                return  # it never worked, so it never launched anything
-            raise WorkersRemain(
-                f"whether run '{self.name}' still has workers can't be found out: {problem}. "
-                f"'epu teardown {self.name}' ends workers first; "
-                "--leave-workers does not ask"
-            ) from None
-        if nodes:
-            shown = ", ".join(nodes[:3]) + (", …" if len(nodes) > 3 else "")
-            raise WorkersRemain(
-                f"run '{self.name}' has {len(nodes)} workers ({shown}): "
-                f"'epu teardown {self.name}' ends them first; "
-                "--leave-workers leaves them running"
-            )
 
     # ---------------------------------------------------------------- parts
 

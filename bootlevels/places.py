@@ -22,6 +22,7 @@ from bootlevels.pool_gateway import CoordinatorProblem, coordinator_url
 from bootlevels.run_place import RunPlace, StepFailed
 from bootlevels.staging import agent_is_default
 from bootlevels.transports.exec import ExecTransport
+from bootlevels.transports.files import MachineFiles
 from bootlevels.transports.local import LocalTransport
 from bootlevels.transports.program import CutShort, Limit, Transport
 from coordinator.clouds.agent_settings import CLOUD_INIT
@@ -170,6 +171,13 @@ class Places:
                 driver: Any = self._driver(machine.cloud)
                 return ExecTransport(driver, machine.cloud_id)
         raise StepFailed("there is no way to run programs there")
+
+    def files(self, service: ServiceSpec) -> MachineFiles:
+        """The files of the machine where ``service`` is."""
+        transport: Any = self.transport(service)
+        if not hasattr(transport, "call"):
+            raise StepFailed("its files can be moved by ssh or its driver's own way only")
+        return MachineFiles(service.name, transport)
 
     def is_local(self, service: ServiceSpec) -> bool:
         """Whether its programs run on the launching machine."""

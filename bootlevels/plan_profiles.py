@@ -10,6 +10,11 @@ from coordinator.errors import Problem, did_you_mean
 _WHOLE = ("globals", "clouds", "defaults")
 
 
+def profile_names(chosen: str) -> tuple[str, ...]:
+    """The profiles that ``chosen`` names, with commas between them, in their order."""
+    return tuple(name.strip() for name in chosen.split(",")) if chosen else ()
+
+
 def with_profile(tree: Text, name: str) -> tuple[Text, list[Problem]]:
     """The plan's tree with profile ``name`` laid over it, and what does not fit."""
     profiles = tree.at(["profiles"])

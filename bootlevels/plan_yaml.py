@@ -23,7 +23,7 @@ from bootlevels.plan import BootLevel, LaunchPlan, ServiceKind, ServiceSpec
 from bootlevels.plan_checks import plan_problems
 from bootlevels.plan_choices import PlanChoices, PlanReading, with_choices
 from bootlevels.plan_include import with_includes
-from bootlevels.plan_profiles import level_of_service, with_profile
+from bootlevels.plan_profiles import level_of_service, profile_names, with_profile
 from bootlevels.plan_secrets import native_secret_warnings
 from bootlevels.plan_shape import shape_problems
 from bootlevels.plan_text import (
@@ -105,8 +105,8 @@ def _reading(
     if not isinstance(tree.value, dict):
         raise ConfigProblem([Problem(where=tree.place, what="a plan is a section of keys")])
     tree = with_includes(tree, file, directory, found)
-    if choices.profile:
-        tree, wrong = with_profile(tree, choices.profile)
+    for name in profile_names(choices.profile):
+        tree, wrong = with_profile(tree, name)
         found.problems += wrong
     reader = _Reader(tree, found.problems)
     plan = reader.plan(directory=directory, source=file, profile=choices.profile)

@@ -114,6 +114,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "rich": ("*/cli.py", "mgmt/output.py"),
     "fabric": ("bootlevels/transports/ssh.py",),
     "paramiko": ("bootlevels/transports/ssh.py",),
+    "cryptography": ("bootlevels/plans/self_hosted/key.py",),
     "pydantic": (
         "coordinator/settings.py",
         "bootlevels/plan_yaml.py",

@@ -49,71 +49,17 @@ class ExecTransport:
     def run(
         self, program: ProgramRun, stop: Event, on_started: Callable[[Started], None]
     ) -> ProgramEnd:
-        return run_staged(_Stage(self.command, program), program, stop, on_started)
+        return run_staged(_Stage(self, program), program, stop, on_started)
 
     def end_leftover(self, started: Started) -> bool:
         """The command was a process group of this host, and the program with it."""
         return LocalTransport().end_leftover(started)
 
-    def command(self, words: Sequence[str], environment: Mapping[str, str]) -> ExecCommand:
-        """The driver's command. Raises CutShort when the machine can't be reached."""
-        try:
-            return self._driver.exec_command(self._cloud_id, words, environment)
-        except EpuError as problem:
-            end = ProgramEnd(exit_code=None, problem=f"can't be run: {problem}", unreachable=True)
-            raise CutShort(end) from None
-
-
-class _Stage:
-    """The door to one stage: each part of the work is a fixed script on the machine."""
-
-    def __init__(
-        self,
-        command: Callable[[Sequence[str], Mapping[str, str]], ExecCommand],
-        program: ProgramRun,
-    ) -> None:
-        assert program.stage is not None
-        self._command = command
-        self._program = program
-        self._directory = f"{_STAGES}/{program.stage.name}"
-        self._working = f"{self._directory}/{program.stage.working}".rstrip("/")
-
-    def put(self, archive: IO[bytes], limit: Limit) -> None:
-        assert self._program.stage is not None
-        words = PUT if self._program.stage.anew else PUT_BESIDE
-        code, said = self._call(script(words, self._directory), archive, limit)
-        if code != 0:
-            what = f"can't be staged: {said.decode(errors='replace').strip()[-200:]}"
-            raise CutShort(ProgramEnd(exit_code=None, problem=what))
-
-    def follow(self, limit: Limit, on_started: Callable[[Started], None]) -> ProgramEnd:
-        words = script(RUN, self._working, *self._program.words)
-        command = self._command(words, self._program.environment)
-        directory = Path(command.directory)
-        return run_here(
-            self._program, command.words, command.environment, directory, limit, on_started
-        )
-
-    def read(self, name: str, limit: Limit) -> bytes | None:
-        words = script(FETCH, f"{self._directory}/{name}", str(BOOTOUT_LIMIT))
-        code, said = self._call(words, None, limit)
-        if code == NOT_THERE:
-            return None
-        if code != 0:
-            what = f"left a {name} that can't be read"
-            raise CutShort(ProgramEnd(exit_code=None, problem=what))
-        return answer(said)
-
-    def remove(self) -> None:
-        with suppress(CutShort):
-            limit = Limit.seconds(REMOVE_LIMIT)
-            self._call(script(REMOVE, self._directory), None, limit)
-
-    def _call(
+    def call(
         self, words: Sequence[str], given: IO[bytes] | None, limit: Limit
     ) -> tuple[int, bytes]:
-        """Exit code and output of a short command; its group is ended when time is over."""
-        command = self._command(words, {})
+        """See ``Calls``; its group is ended when time is over."""
+        command = self.command(words, {})
         with tempfile.TemporaryFile() as output:
             child = subprocess.Popen(
                 command.words,
@@ -135,3 +81,53 @@ class _Stage:
                 waiter.close()
             output.seek(0)
             return code, output.read(BOOTOUT_LIMIT + _ROOM)
+
+    def command(self, words: Sequence[str], environment: Mapping[str, str]) -> ExecCommand:
+        """The driver's command. Raises CutShort when the machine can't be reached."""
+        try:
+            return self._driver.exec_command(self._cloud_id, words, environment)
+        except EpuError as problem:
+            end = ProgramEnd(exit_code=None, problem=f"can't be run: {problem}", unreachable=True)
+            raise CutShort(end) from None
+
+
+class _Stage:
+    """The door to one stage: each part of the work is a fixed script on the machine."""
+
+    def __init__(self, machine: ExecTransport, program: ProgramRun) -> None:
+        assert program.stage is not None
+        self._machine = machine
+        self._program = program
+        self._directory = f"{_STAGES}/{program.stage.name}"
+        self._working = f"{self._directory}/{program.stage.working}".rstrip("/")
+
+    def put(self, archive: IO[bytes], limit: Limit) -> None:
+        assert self._program.stage is not None
+        words = PUT if self._program.stage.anew else PUT_BESIDE
+        code, said = self._machine.call(script(words, self._directory), archive, limit)
+        if code != 0:
+            what = f"can't be staged: {said.decode(errors='replace').strip()[-200:]}"
+            raise CutShort(ProgramEnd(exit_code=None, problem=what))
+
+    def follow(self, limit: Limit, on_started: Callable[[Started], None]) -> ProgramEnd:
+        words = script(RUN, self._working, *self._program.words)
+        command = self._machine.command(words, self._program.environment)
+        directory = Path(command.directory)
+        return run_here(
+            self._program, command.words, command.environment, directory, limit, on_started
+        )
+
+    def read(self, name: str, limit: Limit) -> bytes | None:
+        words = script(FETCH, f"{self._directory}/{name}", str(BOOTOUT_LIMIT))
+        code, said = self._machine.call(words, None, limit)
+        if code == NOT_THERE:
+            return None
+        if code != 0:
+            what = f"left a {name} that can't be read"
+            raise CutShort(ProgramEnd(exit_code=None, problem=what))
+        return answer(said)
+
+    def remove(self) -> None:
+        with suppress(CutShort):
+            limit = Limit.seconds(REMOVE_LIMIT)
+            self._machine.call(script(REMOVE, self._directory), None, limit)

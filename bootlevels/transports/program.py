@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import Protocol
+from typing import IO, Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,4 +150,17 @@ class Transport(Protocol):
 
     def end_leftover(self, started: Started) -> bool:
         """End what is left of a program that an earlier boot tool started; True if any."""
+        ...
+
+
+class Calls(Protocol):
+    """What a transport to another machine offers beside ``Transport``: short commands there."""
+
+    def call(
+        self, words: Sequence[str], given: IO[bytes] | None, limit: Limit
+    ) -> tuple[int, bytes]:
+        """Exit code and output (both kinds, limited) of ``words``, which read ``given``.
+
+        A login shell may have printed things before. Raises CutShort.
+        """
         ...

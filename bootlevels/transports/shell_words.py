@@ -36,6 +36,8 @@ exec "$@" </dev/null 2>&1
 IS_THERE = 'cd -- "$EPU_PLACE" && test -e "$1"'
 #: ``file bytes``: the beginning of a file.
 FETCH = '[ -e "$1" ] || exit 44; echo "@epu"; exec head -c "$2" -- "$1"'
+#: ``file``: the input as a file that only its owner can read, whole or not at all.
+PUT_FILE = 'umask 077; mkdir -p -- "${1%/*}" && cat >"$1.new" && mv -- "$1.new" "$1"'
 #: What precedes an answer: a login shell may have printed things of its own before.
 ANSWER = "@epu"
 #: Exit code of FETCH when there is no such file.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from threading import Event
@@ -67,6 +67,13 @@ class SshTransport:
                 link.end_group(found)
                 return True
         return False
+
+    def call(
+        self, words: Sequence[str], given: IO[bytes] | None, limit: Limit
+    ) -> tuple[int, bytes]:
+        """See ``Calls``."""
+        with linked(self._target, limit) as link:
+            return link.call(words, given, limit)
 
     def reach(self, limit: Limit) -> str:
         """Connect once: empty when that works, else why not. Raises CutShort for the limit."""

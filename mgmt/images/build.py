@@ -34,6 +34,7 @@ from mgmt.images.recipe import (
     EARLY_FILES,
     ENABLED,
     KERNEL_COMMAND_LINE,
+    MASKED,
     SUITE,
     Recipe,
     bootstrap_words,
@@ -166,9 +167,7 @@ def _build(recipe: Recipe, store: Path, place: Path, say: Say, wheelhouse: Path 
             say("baking the agent in …")
             version = _bake(root, wheelhouse, work / "agent.log")
         _write(root, recipe.files())
-        _set_units(root, recipe)
-        for key in (root / "etc/ssh").glob("ssh_host_*"):
-            key.unlink()  # each machine makes its own: cloud-init sees to it
+        _set_units(root)
         kernel = _take_kernel(root, image)
         say("making the disk …")
         _make_disk(root, recipe, work, image / DISK)
@@ -216,9 +215,9 @@ def _bake(root: Path, wheelhouse: Path, log: Path) -> str:
     return found.name.removeprefix("epu-").removesuffix(".dist-info")
 
 
-def _set_units(root: Path, recipe: Recipe) -> None:
+def _set_units(root: Path) -> None:
     units = root / "etc" / "systemd" / "system"
-    for unit in recipe.masked():
+    for unit in MASKED:
         _link(units / unit, "/dev/null")
     for link, target in ENABLED.items():
         _link(units / link, target)

@@ -31,6 +31,15 @@ from tests.hard_ec2.machine import Machine
 #: The run of every machine of the local cloud: what EC2 itself knows them by.
 RUN = "hard-ec2"
 _AGENT_CONFIG = "/etc/epu/agent.json"
+#: What makes an image of one that has an sshd: Debian's own, as it comes.
+_SSHD = {
+    "etc/cloud/cloud.cfg.d/zzz-sshd.cfg": (
+        "cloud_init_modules: [bootcmd, write-files, ca-certs, users-groups, ssh]\n"
+    ),
+    "var/lib/cloud/scripts/per-boot/sshd": (
+        "#!/bin/sh\nmkdir -p /run/sshd\nexec /usr/sbin/sshd -f /dev/null\n"
+    ),
+}
 #: Machines are looked at so often at most, s.
 _LOOK_EVERY = 0.5
 
@@ -39,6 +48,7 @@ class Ec2Containers(ContainerCloud):
     """Containers whose seed says what EC2's metadata service would: its own instance id.
 
     ``ids``: launch id here and index → id of the machine at EC2, there before it is launched.
+    With a network of their own (``private``) they have an sshd, as images at EC2 do.
     """
 
     def __init__(self, settings: ContainerSettings) -> None:
@@ -51,11 +61,18 @@ class _Ec2Kind(ContainerKind):
     def __init__(self, settings: ContainerSettings, ids: dict[tuple[str, int], str]) -> None:
         super().__init__(settings)
         self._ids = ids
+        self._has_sshd = settings.network == "private"
 
     def prepare(
         self, directory: MachineDirectory, record: MachineRecord, request: LaunchRequest
     ) -> None:
         super().prepare(directory, record, request)
+        if self._has_sshd:
+            for name, text in _SSHD.items():
+                file = directory.path / "disk" / "upper" / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text)
+                file.chmod(0o755)
         seed = directory.path / "disk" / "upper" / "var/lib/cloud/seed/nocloud" / "meta-data"
         told = json.loads(seed.read_text())
         told["instance-id"] = self._ids[record.launch_id, record.index]

@@ -36,11 +36,14 @@ class HardEc2:
     ``url`` is the endpoint; ``account`` and ``world`` may be changed at any time. ``clock``
     is the time by which machines live, listings lag and buckets fill. ``skew``: by how many
     seconds the endpoint's own watch is ahead; requests signed more than 15 minutes off it
-    are refused. Use as a context manager.
+    are refused. ``host``: the address of this host at which it is. Use as a context manager.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.time, seed: int = 0) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.time, seed: int = 0, host: str = "127.0.0.1"
+    ) -> None:
         self._clock = clock
+        self.host = host
         self._seed = seed
         self.account: Account
         self.world: World
@@ -220,7 +223,7 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, ec2: HardEc2) -> None:
         self.ec2 = ec2
-        super().__init__(("127.0.0.1", 0), _Requests)
+        super().__init__((ec2.host, 0), _Requests)
 
 
 class _Requests(BaseHTTPRequestHandler):

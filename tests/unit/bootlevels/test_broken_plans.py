@@ -304,3 +304,21 @@ def test_an_unknown_profile_and_an_unknown_given_global_are_named() -> None:
     said = str(found.value)
     assert "unknown profile 'bg' (did you mean 'big'?)" in said
     assert "command line: sise: no such global in the plan (did you mean 'size'?)" in said
+
+
+def test_of_two_profiles_the_later_is_laid_over_the_earlier() -> None:
+    text = (
+        "plan: p\nglobals: {size: 1, word: none}\n"
+        "profiles: {big: {globals: {size: 9, word: big}}, odd: {globals: {word: odd}}}\n"
+        f"{KEEPER}      web: {{}}"
+    )
+
+    def globals_with(profile: str) -> dict[str, str]:
+        plan = parse_plan(text, file="f", directory="/", profile=profile)
+        return {name: str(value) for name, value in plan.globals.items()}
+
+    assert globals_with("big,odd") == {"size": "9", "word": "odd"}
+    assert globals_with("odd, big") == {"size": "9", "word": "big"}
+    for wrong in ("big,", ",", "big,of"):
+        with pytest.raises(ConfigProblem, match="unknown profile"):
+            globals_with(wrong)

@@ -280,3 +280,11 @@ def test_the_script_is_for_old_pythons_too() -> None:
     """Machines bring their own python3; 3.9 is the oldest whose grammar it must fit."""
     code = f"import ast; ast.parse(open({str(BRING_UP)!r}).read(), feature_version=(3, 9))"
     subprocess.run([sys.executable, "-I", "-c", code], check=True, timeout=60)
+
+
+def test_the_holder_of_a_key_may_log_in_as_root_and_nobody_else_is_let_in() -> None:
+    key = 'ssh-ed25519 AAAA\' me@home: "x" # y'
+    found = yaml.safe_load(render("worker", "configure", {**WORKER, "ssh_key": key}))
+    assert (found["ssh_authorized_keys"], found["disable_root"]) == ([key], False)
+    without = yaml.safe_load(render("worker", "configure", WORKER))
+    assert not {"ssh_authorized_keys", "disable_root"} & without.keys()

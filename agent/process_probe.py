@@ -183,8 +183,14 @@ def _process_state(info: dict[str, Any]) -> ProcessState:
         pid=info["pid"],
         exit_status=info["exitstatus"],
         problem=info["spawnerr"] if troubled else "",
-        stderr_tail=_last_lines(info["stderr_logfile"], _TAIL_IN_BEAT, 10) if troubled else "",
+        stderr_tail=_last_words(info) if troubled else "",
     )
+
+
+def _last_words(info: dict[str, Any]) -> str:
+    """The end of what a program wrote to stderr; of one that complains on stdout, of that."""
+    said = _last_lines(info["stderr_logfile"], _TAIL_IN_BEAT, 10)
+    return said if said.strip() else _last_lines(info["stdout_logfile"], _TAIL_IN_BEAT, 10)
 
 
 def _last_lines(path: str, max_bytes: int, lines: int) -> str:

@@ -60,11 +60,26 @@ def judge_programs(
     for name in sorted(names):
         if name in seen and seen[name].state == "FATAL":
             found = seen[name]
-            said = "\n".join(part for part in (found.problem, found.stderr_tail) if part)
-            return Verdict(ok=False, step=f"program {name}", problem=said or "it is FATAL")
+            return Verdict(ok=False, step=f"program {name}", problem=_why_fatal(found))
     if all(name in seen and seen[name].state == "RUNNING" for name in names):
         return Verdict(ok=True)
     return None
+
+
+def _why_fatal(process: ProcessState) -> str:
+    """Why a program was given up, with its own last words in the first line. PURE.
+
+    That line is all that lists and events show; supervisord's phrase for a program that ends
+    at once, every time, names a file that nobody who reads it has at hand.
+    """
+    why = process.problem or "it is FATAL"
+    if why.startswith("Exited too quickly"):
+        why = "ends right after each start"
+    said = [line for line in process.stderr_tail.splitlines() if line.strip()]
+    if not said:
+        return f"{why}, and printed nothing" if process.problem else why
+    first = f"{why}: {said[-1].strip()}"
+    return "\n".join([first, *said]) if len(said) > 1 else first
 
 
 def await_programs(

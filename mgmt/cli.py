@@ -11,7 +11,7 @@ import click
 
 from mgmt.exit_codes import ExitCode, verdict
 from mgmt.invocation.cli import Lazy, LazyCommands
-from mgmt.output import say_error
+from mgmt.output import say_error, wants_colour
 
 _BOOT = "bootlevels.cli"
 _RUNNING = "bootlevels.running.cli"
@@ -120,7 +120,8 @@ def _with_hint(problem: click.ClickException) -> str:
     "4 workers not confirmed gone, 5 broker or coordinator not reachable, 130 interrupted.",
 )
 @click.version_option(package_name="epu")
-def epu() -> None:
+@click.pass_context
+def epu(context: click.Context) -> None:
     """EPU: services on machines that do not disappear, as many as are needed.
 
     \b
@@ -131,6 +132,7 @@ def epu() -> None:
       epu explain epu-sleeper      why it has the size it has
       epu teardown demo            end all of it, with a receipt
     """
+    context.color = wants_colour()
 
 
 def main() -> None:

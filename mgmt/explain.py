@@ -10,6 +10,9 @@ from mgmt.answers import Call, ask
 from mgmt.output import age_text, clock_text, text_of
 from mgmt.status import no_such_pool, pool_names
 
+#: What the controller says of a bound that changed nothing.
+NOT_LIMITING = "not limiting"
+
 
 def explain(call: Call, pool: str, at: float | None = None) -> dict[str, Any]:
     """The controller's reasoning for ``pool``, now or as it was ``at`` a time (epoch seconds).
@@ -25,15 +28,23 @@ def explain(call: Call, pool: str, at: float | None = None) -> dict[str, Any]:
         raise no_such_pool(pool, known) from None
 
 
-def explanation_lines(found: Mapping[str, Any]) -> list[str]:
-    """The reasoning as a person reads it: inputs, wish, bounds, result, why not otherwise."""
+def explanation_lines(found: Mapping[str, Any], *, past: bool = False) -> list[str]:
+    """The reasoning as a person reads it: why not otherwise, inputs, wish, bounds, result.
+
+    ``past``: it is not the pool's state of now.
+    """
     if not found.get("inputs"):
         return [text_of(found.get("sentence") or found.get("reason") or "nothing decided yet")]
+    how = f"{'was' if past else 'is'} {found['state']}"
     return [
-        f"pool {found['pool']} is {found['state']}: {text_of(found.get('reason'))}",
+        f"pool {found['pool']} {how}: {text_of(found.get('reason'))}",
+        *_sentences("why not more", found.get("why_not_more")),
+        *_sentences("why not fewer", found.get("why_not_fewer")),
+        "",
         f"  decided    {clock_text(found['time'])}",
         f"  result     wanted {text_of(found.get('wanted'))}",
         f"  did        {text_of(found.get('sentence'))}",
+        *_commands(found.get("commands") or ()),
         "",
         "inputs",
         *_inputs(found["inputs"]),
@@ -41,20 +52,24 @@ def explanation_lines(found: Mapping[str, Any]) -> list[str]:
         "from the wish to the result",
         *_chain(found),
         *_brakes(found),
-        "",
-        *_commands(found.get("commands") or ()),
-        *_sentences("why not more", found.get("why_not_more")),
-        *_sentences("why not fewer", found.get("why_not_fewer")),
     ]
 
 
 def _inputs(inputs: Mapping[str, Any]) -> Iterator[str]:
-    counts = ", ".join(f"{n} {name}" for name, n in (inputs.get("counts") or {}).items() if n)
-    yield f"  workers    {counts or 'none'}"
+    counts = inputs.get("counts") or {}
+    there = ", ".join(
+        f"{counts[name]} {name.replace('_', ' ')}"
+        for name in counts
+        if counts[name] and name not in ("supply", "machines")
+    )
+    size = counts.get("supply", 0)
+    counted = f"; {size} of them {'counts' if size == 1 else 'count'} for the size"
+    yield f"  workers    {there + counted if there else 'none'}"
     for name, reading in sorted((inputs.get("readings") or {}).items()):
-        age = reading["age"]
+        age, value = reading["age"], reading["value"]
         shown = f"{age_text(age)} old" if isinstance(age, (int, float)) else "no age"
-        yield f"  reading    {name} = {text_of(reading['value'])} ({shown})"
+        number = f"{value:,.6g}" if isinstance(value, (int, float)) else text_of(value)
+        yield f"  reading    {name} = {number} ({shown})"
     for node, judged in sorted((inputs.get("unhealthy") or {}).items()):
         yield f"  unhealthy  {node}: {judged['health']}, {judged['reason']}"
     if inputs.get("previous_size") is not None:
@@ -67,8 +82,15 @@ def _chain(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"  no decision in this cycle: {text_of(found.get('reason'))}"
         return
     yield f"  {found['engine']:<20} {wish['size']:>5}  {wish['reason']}"
+    idle, size = [], wish["size"]
     for bound in found.get("bounds") or ():
-        yield f"  {bound['name']:<20} {bound['size']:>5}  {bound['reason']}"
+        if bound["size"] == size and bound["reason"] == NOT_LIMITING:
+            idle.append(bound["name"])
+        else:
+            yield f"  {bound['name']:<20} {bound['size']:>5}  {bound['reason']}"
+        size = bound["size"]
+    if idle:
+        yield f"  not limiting: {', '.join(idle)}"
 
 
 def _brakes(found: Mapping[str, Any]) -> Iterator[str]:
@@ -95,11 +117,11 @@ def _brakes(found: Mapping[str, Any]) -> Iterator[str]:
 def _commands(commands: Any) -> Iterator[str]:
     for command in commands:
         whom = command.get("node_id") or f"{command.get('count')} as {command.get('launch_id')}"
-        yield f"command      {command['command']} {whom}: {command['reason']}"
+        yield f"  command    {command['command']} {whom}: {command['reason']}"
 
 
 def _sentences(title: str, sentences: Any) -> Iterator[str]:
     if isinstance(sentences, str):
         sentences = [sentences]
     for sentence in sentences or ():
-        yield f"{title:<14} {sentence}"
+        yield f"  {title:<14} {sentence}"

@@ -7,6 +7,8 @@ Results go to stdout, everything said on the way to stderr. JSON documents carry
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -16,6 +18,7 @@ from typing import Any
 import click
 
 from bootlevels.json_document import json_text
+from bootlevels.table_text import Piece, lines_for, plain_lines
 
 #: Only on a terminal: what is well is green, what is on its way yellow, what is not red.
 STYLES = {
@@ -34,11 +37,15 @@ STYLES = {
 
 @dataclass(frozen=True)
 class Table:
-    """Text in columns; ``empty`` is said instead when there are no rows."""
+    """Text in columns; ``empty`` is said instead when there are no rows.
+
+    ``spare``: columns that a narrow terminal does without, the first first.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]] = field(default_factory=tuple)
     empty: str = "none"
+    spare: Sequence[str] = ()
 
 
 class Output:
@@ -80,39 +87,32 @@ class Output:
         elif sys.stdout.isatty():
             _draw(table)
         else:
-            for line in plain_lines(table):
+            for line in plain_lines(table.columns, table.rows):
                 click.echo(line)
 
 
 def say_error(lines: Iterable[str]) -> None:
     """The last words of a command that failed, on stderr."""
     for line in lines:
-        click.echo(click.style("epu: ", fg="red") + line, err=True)
+        click.echo(click.style("epu: ", fg="red") + line, err=True, color=wants_colour())
 
 
-def plain_lines(table: Table) -> list[str]:
-    """The table as aligned text, never cut: for files, pipes and grep."""
-    rows = [list(table.columns), *([*row] for row in table.rows)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(table.columns))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+def wants_colour() -> bool | None:
+    """False where the environment says so (https://no-color.org), else as the terminal can."""
+    return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
 
 
 def _draw(table: Table) -> None:
-    from rich.console import Console
-    from rich.table import Table as RichTable
-    from rich.text import Text
+    width = shutil.get_terminal_size().columns
+    for line in lines_for(width, table.columns, table.rows, table.spare):
+        click.echo("".join(_styled(piece) for piece in line).rstrip())
 
-    drawn = RichTable(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in table.columns[:-1]:
-        drawn.add_column(column, no_wrap=True)
-    # The last column is for sentences: it takes the rest of the line, and then the next.
-    drawn.add_column(table.columns[-1], overflow="fold")
-    for row in table.rows:
-        drawn.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
-    Console().print(drawn)
+
+def _styled(piece: Piece) -> str:
+    if piece.is_head:
+        return click.style(piece.text, bold=True)
+    colour = STYLES.get(piece.cell)
+    return click.style(piece.text, fg=colour) if colour else piece.text
 
 
 def age_text(seconds: float | None) -> str:

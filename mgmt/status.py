@@ -22,6 +22,7 @@ from mgmt.keepers import (
     may_be_absent,
     pools_of,
 )
+from mgmt.output import age_text
 
 #: Engines whose size a person sets, by every name they go by.
 SIZED_BY_HAND = frozenset({"n_preserving", "npreserving"})
@@ -65,6 +66,12 @@ def problems_of(
             f"pool {pool['name']} is {pool['state']}: {pool.get('reason', '')}"
             for pool in pools
             if pool.get("state") in ("HELD", "FAILED")
+        ),
+        *(
+            f"pool {pool['name']}: {failing['count']} launches or boots failed, the last "
+            f"{age_text(failing['last_age'])} ago: {failing['last']}"
+            for pool in pools
+            if (failing := pool.get("failing") or {}).get("count", 0) > 1
         ),
         *(
             [f"{away['reason']}: launches hold and boot_timeout stands still"]

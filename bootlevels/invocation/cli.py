@@ -5,6 +5,7 @@ Nothing heavy is imported before a command runs: ``epu --help`` must stay quick.
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ import click
 
 from bootlevels.exits import EXIT_USAGE, end
 from bootlevels.json_document import json_text
+from bootlevels.table_text import lines_for, plain_lines
 
 if TYPE_CHECKING:
     from bootlevels.moments import Moment
@@ -214,19 +216,19 @@ def progress(quiet: bool) -> Callable[[Moment], None]:
 
 
 def table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print ``rows`` under ``columns``."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    shown = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for column in columns:
-        shown.add_column(column)
-    for row in rows:
-        shown.add_row(*(Text(cell) for cell in row))
-    # Into a file or pipe, a line is a line: whoever greps must find its words together.
-    width = None if sys.stdout.isatty() else 10_000
-    Console(width=width, soft_wrap=True).print(shown)
+    """Print ``rows`` under ``columns``; a terminal's lines are as wide as it is."""
+    if title:
+        click.echo(title)
+    heads = [column.upper() for column in columns]
+    if not sys.stdout.isatty():
+        for text in plain_lines(heads, rows):
+            click.echo(text)
+        return
+    for line in lines_for(shutil.get_terminal_size().columns, heads, rows):
+        text = "".join(
+            click.style(one.text, bold=True) if one.is_head else one.text for one in line
+        )
+        click.echo(text.rstrip())
 
 
 def when(moment: float | None) -> str:

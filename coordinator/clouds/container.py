@@ -16,8 +16,9 @@ from coordinator.clouds.base import CloudInstance, ExecCommand, LaunchRequest
 from coordinator.clouds.cloud_init_status import LOG, RESULT, STATUS, status_text
 from coordinator.clouds.container_host import ContainerSettings, missing_here, read_inside
 from coordinator.clouds.container_setup import INIT
-from coordinator.clouds.container_start import ContainerKind, machine_environment, script
+from coordinator.clouds.container_start import ContainerKind, machine_environment
 from coordinator.clouds.local_machines import LocalMachines, tail
+from coordinator.clouds.machine_start import script
 from coordinator.clouds.process_table import (
     RunningProcess,
     command_line,
@@ -58,7 +59,7 @@ class ContainerCloud:
     def from_settings(cls, settings: Mapping[str, str], state_dir: Path) -> ContainerCloud:
         """Keys: ``root`` (machines' directories; default: ``state_dir``), ``rootfs`` (the root
         file system: ``/``, the default, or the directory of an unpacked image), ``network``
-        (``host``, the default, or ``private``: see ``container_network``), ``boot_command``
+        (``host``, the default, or ``private``: see ``machine_network``), ``boot_command``
         (JSON list: runs in place of cloud-init). Of a pool's machine settings only ``rootfs``
         means something here; images and types of other clouds are passed over.
         """

@@ -16,13 +16,14 @@ from coordinator.clouds.base import LaunchRequest
 from coordinator.clouds.container_cloud_config import FILE, cloud_config
 from coordinator.clouds.container_disk import MachineDisk, identity
 from coordinator.clouds.container_host import ContainerSettings, missing_in
-from coordinator.clouds.container_network import ADDRESS
 from coordinator.clouds.container_setup import CONSTRUCTION, INIT
 from coordinator.clouds.machine_directory import (
     MachineDirectory,
     MachineRecord,
     write_atomically,
 )
+from coordinator.clouds.machine_network import ADDRESS
+from coordinator.clouds.machine_start import script
 from coordinator.clouds.nocloud_seed import seed_files
 from coordinator.clouds.process_table import MARK_VARIABLE
 from coordinator.errors import LaunchRefused
@@ -127,13 +128,6 @@ def machine_environment(record: MachineRecord) -> dict[str, str]:
         "EPU_NODE_ID": record.node_id,
         MARK_VARIABLE: record.mark,
     }
-
-
-def script(module: str) -> list[str]:
-    """Words that run ``main()`` of a module here, without site-packages: quick, and alone."""
-    top = str(Path(__file__).parents[2])
-    source = f"import sys; sys.path.insert(0, sys.argv[1]); from coordinator.clouds.{module}"
-    return [sys.executable, "-I", "-S", "-c", f"{source} import main; main()", top]
 
 
 def installation() -> Mapping[str, str]:

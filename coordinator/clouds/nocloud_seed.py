@@ -13,12 +13,17 @@ LAUNCH_INDEX = "ami-launch-index"
 
 
 def seed_files(
-    *, cloud_id: str, hostname: str, launch_index: int, user_data: str
+    *,
+    cloud_id: str,
+    hostname: str,
+    launch_index: int,
+    user_data: str,
+    network_config: str = "",
 ) -> dict[str, str]:
     """File name → text. cloud-init shows the meta-data as ``ds.meta_data`` of instance data.
 
-    ``cloud_id`` becomes the instance id: cloud-init boots anew when it changes. The network
-    is left alone, whoever made the machine set it up.
+    ``cloud_id`` becomes the instance id: cloud-init boots anew when it changes. Without a
+    ``network_config`` the network is left alone: whoever made the machine set it up.
     """
     meta_data = {
         "instance-id": cloud_id,
@@ -29,4 +34,5 @@ def seed_files(
         "meta-data": json.dumps(meta_data) + "\n",
         "user-data": user_data,
         "vendor-data": "#cloud-config\n{}\n",
+        **({"network-config": network_config + "\n"} if network_config else {}),
     }

@@ -2,8 +2,8 @@
 
 They boot from an image of ``epu image build`` (or any bootable disk image with cloud-init)
 and read their user-data from a NoCloud disk, as they would in a cloud. Their network is
-QEMU's user-mode one: no root, no bridge; they reach this host's loopback as 10.0.2.2 and
-nobody reaches them but through what they connect to.
+QEMU's user-mode one (no root, no bridge; they reach this host's loopback as 10.0.2.2 and
+nobody reaches them but through what they connect to) or a cable to this host each.
 """
 
 from __future__ import annotations
@@ -22,10 +22,22 @@ from coordinator.clouds.base import CloudInstance, LaunchRequest
 from coordinator.clouds.cloud_init_status import has_ended, last_status, status_text
 from coordinator.clouds.local_machines import LocalMachines, tail
 from coordinator.clouds.machine_directory import MachineDirectory, MachineRecord, write_atomically
+from coordinator.clouds.machine_network import ADDRESS, PREFIX, free_address, host_of
+from coordinator.clouds.machine_start import script
 from coordinator.clouds.nocloud_seed import seed_files
 from coordinator.clouds.process_table import MARK_VARIABLE
 from coordinator.clouds.qemu_acceleration import kvm_works
-from coordinator.clouds.qemu_command import BOOT_STATUS, CONSOLE, DISK, SEED, machine_words
+from coordinator.clouds.qemu_cable import problem_here
+from coordinator.clouds.qemu_command import (
+    BOOT_STATUS,
+    CONSOLE,
+    DISK,
+    SEED,
+    Cable,
+    hardware_address,
+    machine_words,
+    network_config,
+)
 from coordinator.clouds.qemu_image import find_image, image_store
 from coordinator.clouds.qemu_settings import (
     QemuImage,
@@ -56,10 +68,10 @@ class QemuCloud:
     consistency_window = 0.0
     batches = True
     user_data_form = "cloud-init"
-    loopback_address = "10.0.2.2"
 
     def __init__(self, root: Path, settings: QemuSettings) -> None:
         self.root = root
+        self.loopback_address = "10.0.2.2" if settings.network == "user" else ""
         self._kind = VirtualMachines(settings)
         self._machines = LocalMachines(root, self._kind)
 
@@ -120,10 +132,10 @@ class QemuCloud:
 class VirtualMachines:
     """What machines of this cloud are made of: see ``MachineKind``."""
 
-    sets_up = False
-
     def __init__(self, settings: QemuSettings) -> None:
         self._settings = settings
+        self._has_cables = settings.network == "private"
+        self.sets_up = self._has_cables
         self._trial = threading.Lock()
         self._kvm: bool | None = None
 
@@ -138,6 +150,7 @@ class VirtualMachines:
             *(partial(_program, tool) for tool in (self._settings.qemu, "qemu-img", "genisoimage")),
             partial(self._chosen, settings),
             self._accelerator,
+            self._check_network,
         ]
         for ask in asks:
             try:
@@ -150,15 +163,21 @@ class VirtualMachines:
         return ""
 
     def addresses(self, directory: MachineDirectory) -> tuple[str, ...]:
-        return ("127.0.0.1",)
+        if not self._has_cables:
+            return ("127.0.0.1",)
+        try:  # until it is started, it may still get another
+            return ((directory.path / ADDRESS).read_text(),) if directory.started() else ()
+        except FileNotFoundError:
+            return ()
 
     def prepare(
         self, directory: MachineDirectory, record: MachineRecord, request: LaunchRequest
     ) -> None:
         path = directory.path
         settings, image = self._chosen(request.settings)
-        words = machine_words(record.node_id, image, settings, self._accelerator())
-        make_seed(path, record, record.cloud_id, request.user_data)
+        cable = self._cable(path, record.mark)
+        words = machine_words(record.node_id, image, settings, self._accelerator(), cable)
+        make_seed(path, record, record.cloud_id, request.user_data, cable)
         disk = path / DISK
         disk.unlink(missing_ok=True)
         backed = ["-F", image.disk_format, "-b", image.disk]
@@ -168,7 +187,7 @@ class VirtualMachines:
 
     def command(self, directory: MachineDirectory, record: MachineRecord) -> Sequence[str]:
         words: list[str] = json.loads((directory.path / _COMMAND).read_text())
-        return words
+        return [*script("qemu_cable"), record.mark, *words] if self._has_cables else words
 
     def environment(self, directory: MachineDirectory, record: MachineRecord) -> Mapping[str, str]:
         return {
@@ -185,6 +204,20 @@ class VirtualMachines:
         except (ConfigProblem, NotFound) as problem:
             raise LaunchRefused(str(problem)) from None
 
+    def _check_network(self) -> None:
+        if self._has_cables and (problem := problem_here()):
+            raise LaunchRefused(problem)
+
+    def _cable(self, path: Path, mark: str) -> Cable | None:
+        """Chooses the machine's address anew: a block that was free before may be taken now."""
+        if not self._has_cables:
+            return None
+        self._check_network()
+        own = free_address(mark)
+        write_atomically(path / ADDRESS, str(own))
+        hardware = hardware_address(mark)
+        return Cable(machine=own, host=host_of(own), prefix=PREFIX, hardware=hardware)
+
     def _accelerator(self) -> str:
         """``kvm`` or ``tcg``. Tried once for each driver."""
         if self._settings.accel == "tcg":
@@ -199,7 +232,9 @@ class VirtualMachines:
         return "tcg"
 
 
-def make_seed(path: Path, record: MachineRecord, cloud_id: str, user_data: str) -> None:
+def make_seed(
+    path: Path, record: MachineRecord, cloud_id: str, user_data: str, cable: Cable | None = None
+) -> None:
     """The disk labelled ``cidata``; its files are not left beside it.
 
     ``cloud_id``: what the machine is told to be called. Raises LaunchRefused, RetryLater.
@@ -209,6 +244,7 @@ def make_seed(path: Path, record: MachineRecord, cloud_id: str, user_data: str) 
         hostname=record.node_id,
         launch_index=record.index,
         user_data=user_data,
+        network_config=network_config(cable) if cable else "",
     )
     directory = path / "seed"
     shutil.rmtree(directory, ignore_errors=True)

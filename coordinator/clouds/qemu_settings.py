@@ -9,9 +9,12 @@ from typing import Any
 from coordinator.errors import ConfigProblem, Problem, did_you_mean
 
 ACCELERATORS = ("auto", "kvm", "tcg")
+NETWORKS = ("user", "private")
 #: Keys that a pool's template may set for its machines.
 OF_A_MACHINE = ("image", "memory", "cpus")
-_KEYS = ("root", "qemu", "accel", *OF_A_MACHINE)
+_KEYS = ("root", "qemu", "accel", "network", *OF_A_MACHINE)
+#: One word of a few.
+_CHOICES = {"accel": ACCELERATORS, "network": NETWORKS}
 #: Whole numbers: key → least and most.
 _LIMITS = {"memory": (128, 1_048_576), "cpus": (1, 64)}
 #: QEMU reads a comma in a path as the end of it.
@@ -23,7 +26,8 @@ class QemuSettings:
     """``memory`` in MiB. ``accel``: ``auto`` takes KVM when it works and else emulates.
 
     ``image``: the name of an image of ``epu image build``, or a path. ``root``: where the
-    machines are, empty for the cloud's own directory. ``qemu``: the program.
+    machines are, empty for the cloud's own directory. ``qemu``: the program. ``network``:
+    ``user`` is QEMU's own, ``private`` a cable to this host (see ``machine_network``).
     """
 
     root: str = ""
@@ -32,6 +36,7 @@ class QemuSettings:
     cpus: int = 1
     accel: str = "auto"
     qemu: str = "qemu-system-x86_64"
+    network: str = "user"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +81,11 @@ def _parsed(
                 what = f"must be a whole number from {least} to {most}{unit}, not '{text}'"
                 problems.append(Problem(key=key, what=what))
             values[key] = number
-        elif key == "accel":
-            if text not in ACCELERATORS:
-                what = f"must be {', '.join(ACCELERATORS[:-1])} or {ACCELERATORS[-1]}"
-                remedy = did_you_mean(text, ACCELERATORS)
+        elif key in _CHOICES:
+            words = _CHOICES[key]
+            if text not in words:
+                what = f"must be {', '.join(words[:-1])} or {words[-1]}"
+                remedy = did_you_mean(text, words)
                 problems.append(Problem(key=key, what=f"{what}, not '{text}'", remedy=remedy))
             values[key] = text
         elif not text and key != "root":

@@ -170,11 +170,7 @@ def plan_actions(
     if turn is not None and turn.waits:
         actions.waits.append(turn.waits)
     if actions.missing and backoff_left > 0:
-        failures = memory.backoff.failures
-        actions.waits.append(
-            f"launches wait {backoff_left:.0f} s after {failures} failed "
-            f"(the last: {memory.backoff.reason})"
-        )
+        actions.waits.append(f"launches wait {backoff_left:.0f} s after {memory.backoff.words}")
     elif actions.missing and spec.development and development_failures(census, memory):
         actions.waits.append("development shows failures and does not compensate them")
     elif actions.missing and spec.rules.suspends("replace"):

@@ -9,7 +9,7 @@ from the second wave on, boot failures wait like the others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,6 +39,18 @@ class BackOff:
         """How long launches still wait, 0 when they need not."""
         # The second bound keeps a clock that jumped back from stretching the wait.
         return min(max(0.0, self.until - now), LONGEST_DELAY)
+
+    @property
+    def words(self) -> str:
+        """How many failed, and what of the last one is known."""
+        return f"{self.failures} failed (the last: {self.reason})"
+
+    def lasts(self, supply: Iterable[InstanceView]) -> bool:
+        """Whether nobody in ``supply`` came to run since the last failure."""
+        return self.failures > 0 and not any(
+            one.state is InstanceState.RUNNING and one.state_since > self.last_failure
+            for one in supply
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -329,7 +329,8 @@ class Keeper:
             return pool.outcome.explanation()
         stored = self._records.explanation_at(name, at)
         if stored is None:
-            raise NotFound(f"nothing has been decided for pool '{name}' yet")
+            when = "yet" if at is None else "by then, as far as that is kept"
+            raise NotFound(f"nothing has been decided for pool '{name}' {when}")
         return stored
 
     def recordings(

@@ -73,6 +73,9 @@ def state_of(
     if calm:
         return PoolState.PENDING, f"as wanted since this cycle; {decision.reason}"
     there = f"{census.running} running and {census.pending} pending of {decision.size} wanted"
+    backoff = observed.memory.backoff
+    if len(census.supply) - census.pending < decision.size and backoff.lasts(census.supply):
+        there += f"; before, {backoff.words}"
     return PoolState.PENDING, f"{there}; {decision.reason}"
 
 

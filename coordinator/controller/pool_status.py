@@ -50,6 +50,7 @@ def pool_line(
             for one in (outcome.observed.census.zombies if outcome is not None else ())
         ],
         "rogues": sorted(memory.rogues),
+        "failing": _failing(memory, outcome, now),
         "kept": len(actions.kept) if actions is not None else 0,
         "was_running": outcome.ready_once if outcome is not None else False,
         "brake": actions.brake.level.value if actions is not None else "NORMAL",
@@ -107,6 +108,18 @@ def pool_status(
             for one in sorted(instances.values(), key=lambda one: (one.wanted_at, one.node_id))
             if one.state not in FINAL_STATES
         ],
+    }
+
+
+def _failing(memory: PoolMemory, outcome: CycleOutcome | None, now: float) -> dict[str, Any] | None:
+    """Launches or boots that failed and after which nobody came to run; None without any."""
+    if outcome is None or not memory.backoff.lasts(outcome.observed.census.supply):
+        return None
+    return {
+        "count": memory.backoff.failures,
+        "last": memory.backoff.reason,
+        "last_age": max(0.0, now - memory.backoff.last_failure),
+        "seconds_left": memory.backoff.seconds_left(now),
     }
 
 

@@ -27,11 +27,14 @@ def why_not_more(outcome: CycleOutcome) -> str:
         said += actions.waits
     said += _without_room(outcome.observed)
     if actions.launches:
-        said.append(f"{actions.launched} are launched now")
+        said.append(f"{_are(actions.launched)} launched now")
     if actions.cancels:
-        said.append(f"{len(actions.cancels)} that drained are taken back now")
-    if not said and outcome.observed.census.pending:
-        said.append(f"{outcome.observed.census.pending} are on the way; {decision.wish.reason}")
+        said.append(f"{_are(len(actions.cancels))} taken back from draining now")
+    census, backoff = outcome.observed.census, outcome.memory.backoff
+    if not said and census.pending:
+        said.append(f"{_are(census.pending)} on the way; {decision.wish.reason}")
+    if (actions.launches or census.pending) and backoff.lasts(census.supply):
+        said.append(f"before, {backoff.words}")
     return "; ".join(said) or f"no more are wanted: {decision.wish.reason}"
 
 
@@ -44,13 +47,20 @@ def why_not_fewer(outcome: CycleOutcome) -> str:
     said += _limited(decision, lower=False)
     said += _not_gone(actions)
     if actions.drains:
-        said.append(f"{len(actions.drains)} begin to drain now")
+        said.append(f"{_are(len(actions.drains))} told to drain now")
     if actions.terminations:
-        said.append(f"{len(actions.terminations)} are terminated now")
-    there = len(outcome.observed.census.draining) + outcome.observed.census.terminating
+        said.append(f"{_are(len(actions.terminations))} terminated now")
+    census = outcome.observed.census
+    there = len(census.draining) + census.terminating
     if there:
-        said.append(f"{there} are on their way out")
+        said.append(f"{_are(there)} on the way out")
+    if not said and not census.machines:
+        return f"there are none: {decision.wish.reason}"
     return "; ".join(said) or f"all that are there are wanted: {decision.wish.reason}"
+
+
+def _are(count: int) -> str:
+    return f"{count} is" if count == 1 else f"{count} are"
 
 
 def _said_before(outcome: CycleOutcome, decision: BoundedDecision) -> list[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
+from bootlevels.table_text import plain_lines
 from mgmt.exit_codes import ExitCode
-from mgmt.output import Table, plain_lines
 
 #: Events that tell the story; the rest is in ``epu events``.
 _TOLD = (
@@ -68,7 +68,7 @@ def _print_timeline(events: list, began: float) -> None:  # type: ignore[type-ar
         if event.name in _TOLD
     ]
     click.echo("\nTimeline")
-    for line in plain_lines(Table(("time", "event", "of", "why"), rows)):
+    for line in plain_lines(("time", "event", "of", "why"), rows):
         click.echo(f"  {line}")
 
 

@@ -64,9 +64,7 @@ def doctor(
     if not invocation.as_json:
         for number, finding in enumerate(found, start=1):
             click.echo(f"{number}. {finding.what}\n   repair: {finding.remedy}")
-    left = [
-        each for each in found if not (fix and _offer(invocation, each, place, yes, end_workers))
-    ]
+    left = _fix(invocation, found, place, yes, end_workers) if fix else list(found)
     document = {
         "run": place.name,
         "findings": [{**asdict(each), "fixed": each not in left} for each in found],

@@ -275,6 +275,17 @@ def _pools(seen: Evidence) -> Iterator[Finding]:
         elif pool.get("state") == "FAILED":
             what = f"pool {name} is FAILED: {pool.get('reason')}"
             yield Finding("failed_pool", what, f"epu explain {name}; epu nodes --pool {name} --all")
+        failing = pool.get("failing") or {}
+        if failing.get("count", 0) > 1:
+            what = f"pool {name}: {failing['count']} launches or boots failed, and none came"
+            node_id = str(failing["last"]).split()[0]
+            remedy = (
+                f"epu node show {node_id}; to keep the next one that fails for a look: "
+                f"epu pool reconfigure {name} retain_failed=1"
+            )
+            yield Finding(
+                "failing_pool", f"{what} to run since; the last: {failing['last']}", remedy
+            )
 
 
 def _undead(seen: Evidence) -> Iterator[Finding]:

@@ -87,6 +87,17 @@ class Zombie(Part):
     """What the cloud calls the machine; null: nobody ever learned it."""
 
 
+class Failing(Part):
+    """Launches or boots that failed, and nobody came to run after them."""
+
+    count: int
+    last: str
+    """The newest: node id, state, why."""
+    last_age: float
+    seconds_left: float
+    """For how long launches still wait."""
+
+
 class PoolLine(Part):
     """A pool in a list of pools."""
 
@@ -105,6 +116,8 @@ class PoolLine(Part):
     """Workers made otherwise than new ones would be; null: not looked at."""
     rollout: Rollout | None
     """The last one; null before the first."""
+    failing: Failing | None
+    """Since the last worker came to run; null: none failed since then."""
     kept: int
     """Failed boots that are kept for a look."""
     zombies: list[Zombie]

@@ -53,7 +53,7 @@ def events(
 
     \b
     Examples:
-      epu events --since 10m --pool sleeper
+      epu events --since 10m --pool epu-sleeper
       epu events --name node_ready --follow
       epu events --file worker.log coordinator/logs
     """
@@ -130,7 +130,8 @@ def _show(invocation: Invocation, document: dict[str, Any]) -> None:
         invocation.output.note(f"from log files: {names}")
     if document["omitted"]:
         invocation.output.note(f"{document['omitted']} older ones are not shown (see --limit)")
-    invocation.output.result("events", document, [Table(columns, rows, empty="no events")])
+    table = Table(columns, rows, empty="no events", spare=("POOL", "SOURCE"))
+    invocation.output.result("events", document, [table])
 
 
 def _follow(invocation: Invocation, filters: Filters) -> None:

@@ -47,7 +47,7 @@ def graph(
     \b
     Examples:
       epu graph demo --out demo.svg
-      epu graph demo --since 2h --pool sleeper --out demo.csv
+      epu graph demo --since 2h --pool epu-sleeper --out demo.csv
       epu graph --file demo-logs --out demo.png
     """
     from mgmt.events.cli import moment_of

@@ -34,7 +34,6 @@ from mgmt.images.recipe import (
     EARLY_FILES,
     ENABLED,
     KERNEL_COMMAND_LINE,
-    MASKED,
     SUITE,
     Recipe,
     bootstrap_words,
@@ -167,7 +166,9 @@ def _build(recipe: Recipe, store: Path, place: Path, say: Say, wheelhouse: Path 
             say("baking the agent in …")
             version = _bake(root, wheelhouse, work / "agent.log")
         _write(root, recipe.files())
-        _set_units(root)
+        _set_units(root, recipe)
+        for key in (root / "etc/ssh").glob("ssh_host_*"):
+            key.unlink()  # each machine makes its own: cloud-init sees to it
         kernel = _take_kernel(root, image)
         say("making the disk …")
         _make_disk(root, recipe, work, image / DISK)
@@ -215,9 +216,9 @@ def _bake(root: Path, wheelhouse: Path, log: Path) -> str:
     return found.name.removeprefix("epu-").removesuffix(".dist-info")
 
 
-def _set_units(root: Path) -> None:
+def _set_units(root: Path, recipe: Recipe) -> None:
     units = root / "etc" / "systemd" / "system"
-    for unit in MASKED:
+    for unit in recipe.masked():
         _link(units / unit, "/dev/null")
     for link, target in ENABLED.items():
         _link(units / link, target)

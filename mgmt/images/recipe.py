@@ -13,7 +13,7 @@ import re
 from dataclasses import asdict, dataclass
 
 #: Changes with anything in this module that the fields of a Recipe don't show.
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 SUITE = "bookworm"
 PACKAGES = (
     "systemd-sysv",
@@ -43,6 +43,9 @@ MASKED = (
     "sys-kernel-tracing.mount",
     "systemd-pstore.service",
 )
+#: Services of packages that people may add: the broker of a run is started by `epu broker start`
+#: (or by whoever wants Debian's), with a node and a data directory of its own.
+_MASKED_OF = {"rabbitmq-server": ("epmd.service", "epmd.socket", "rabbitmq-server.service")}
 #: What systemd starts: link below /etc/systemd/system → the unit it points to.
 ENABLED = {
     "multi-user.target.wants/systemd-networkd.service": (
@@ -53,6 +56,9 @@ ENABLED = {
     ),
     "sockets.target.wants/systemd-networkd.socket": "/lib/systemd/system/systemd-networkd.socket",
     "sysinit.target.wants/epu-boot-status.path": "/etc/systemd/system/epu-boot-status.path",
+    "sysinit.target.wants/epu-no-name-server.service": (
+        "/etc/systemd/system/epu-no-name-server.service"
+    ),
 }
 KERNEL_COMMAND_LINE = (
     "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0"
@@ -68,6 +74,7 @@ network: {config: disabled}
 locale: C.UTF-8
 growpart: {mode: "off"}
 resize_rootfs: false
+ssh_genkeytypes: [ed25519]
 """
 #: Debian's own lists less what has nothing to work on here and would only warn, or cost
 #: seconds on an emulated processor: no boot loader, and these too where there is no sshd.
@@ -98,6 +105,25 @@ DHCP=ipv4
 LinkLocalAddressing=no
 IPv6AcceptRA=no
 """
+#: Beside what cloud-init makes of a network that it is told of.
+_STATIC_NETWORK = """\
+[Network]
+LinkLocalAddressing=no
+IPv6AcceptRA=no
+"""
+#: The one of QEMU's user-mode network. Elsewhere each look-up would wait for its answer.
+_NAME_SERVER = "nameserver 10.0.2.3\n"
+_NO_NAME_SERVER_UNIT = """\
+[Unit]
+Description=Ask no name server of another network
+ConditionKernelCommandLine=network-config
+DefaultDependencies=no
+After=local-fs.target
+Before=sysinit.target
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/truncate --size 0 /etc/resolv.conf
+"""
 _STATUS_PATH_UNIT = """\
 [Unit]
 Description=Tell the host how far cloud-init is
@@ -127,12 +153,13 @@ FILES = {
     "etc/default/locale": "LANG=C.UTF-8\n",
     # Empty, not "uninitialized": each machine gets an id without a first boot's presets.
     "etc/machine-id": "",
-    # The name server of QEMU's user-mode network.
-    "etc/resolv.conf": "nameserver 10.0.2.3\n",
+    "etc/resolv.conf": _NAME_SERVER,
     "etc/systemd/network/80-epu.network": _NETWORK,
+    "etc/systemd/network/10-cloud-init-eth0.network.d/epu.conf": _STATIC_NETWORK,
     "etc/systemd/journald.conf.d/epu.conf": "[Journal]\nStorage=volatile\n",
     "etc/systemd/system/epu-boot-status.path": _STATUS_PATH_UNIT,
     "etc/systemd/system/epu-boot-status.service": _STATUS_SERVICE_UNIT,
+    "etc/systemd/system/epu-no-name-server.service": _NO_NAME_SERVER_UNIT,
 }
 #: Documentation stays out; copyright files are no burden.
 _LEFT_OUT = ("/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/doc/*")
@@ -163,6 +190,10 @@ class Recipe:
         ]
         return {**FILES, "etc/cloud/cloud.cfg.d/90-epu.cfg": _CLOUD_CONFIG + "".join(lists)}
 
+    def masked(self) -> tuple[str, ...]:
+        """Units that systemd never starts."""
+        return (*MASKED, *(unit for name in self.packages for unit in _MASKED_OF.get(name, ())))
+
     def digest(self) -> str:
         """The image's name in the store: the same for the same recipe, 16 hex digits."""
         whole = {
@@ -170,7 +201,7 @@ class Recipe:
             "version": RECIPE_VERSION,
             "suite": SUITE,
             "files": {**EARLY_FILES, **self.files()},
-            "units": [MASKED, ENABLED],
+            "units": [self.masked(), ENABLED],
             "cmdline": KERNEL_COMMAND_LINE,
         }
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]

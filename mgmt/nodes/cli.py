@@ -21,7 +21,7 @@ def nodes(invocation: Invocation, pool: str | None, every: bool) -> None:
     \b
     Examples:
       epu nodes
-      epu nodes --pool sleeper --all
+      epu nodes --pool epu-sleeper --all
     """
     document = invocation.ask("nodes", pool, every)
     columns = ["NODE", "POOL", "STATE", "SINCE", "HEALTH", "BUSY", "CLOUD"]
@@ -42,9 +42,8 @@ def nodes(invocation: Invocation, pool: str | None, every: bool) -> None:
             row += [text_of(node["cloud_id"]), ", ".join(node["addresses"]), node["template"]]
         rows.append([*row, text_of(node["reason"])])
     invocation.warn_of_missing(document)
-    invocation.output.result(
-        "nodes", document, [Table([*columns, "REASON"], rows, empty="no nodes")]
-    )
+    table = Table([*columns, "REASON"], rows, empty="no nodes", spare=("CLOUD", "POOL", "BUSY"))
+    invocation.output.result("nodes", document, [table])
 
 
 @click.group(cls=Commands, name="node")

@@ -36,8 +36,8 @@ def hold(
 
     \b
     Examples:
-      epu pool hold sleeper --suspend scale_in --reason "month's end"
-      epu pool hold sleeper --recommend-only
+      epu pool hold epu-sleeper --suspend scale_in --reason "month's end"
+      epu pool hold epu-sleeper --recommend-only
     """
     if suspend and recommend_only:
         raise click.UsageError("--recommend-only already suspends everything")
@@ -57,7 +57,7 @@ def resume(invocation: Invocation, pool_name: str) -> None:
 
     \b
     Example:
-      epu pool resume sleeper
+      epu pool resume epu-sleeper
     """
     pool = invocation.ask("resume_pool", pool_name)
     lines = [f"pool {pool_name} is free again: nothing is suspended, its brake begins anew"]
@@ -88,8 +88,8 @@ def override(
 
     \b
     Examples:
-      epu pool override sleeper 8 --for 2h --reason "launch day"
-      epu pool override sleeper --clear
+      epu pool override epu-sleeper 8 --for 2h --reason "launch day"
+      epu pool override epu-sleeper --clear
     """
     if clear == (size is not None):
         raise click.UsageError("give a size N, or --clear")

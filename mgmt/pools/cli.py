@@ -47,7 +47,8 @@ def pools_command(invocation: Invocation) -> None:
         for pool in document["pools"]
     ]
     invocation.warn_of_missing(document)
-    invocation.output.result("pools", document, [Table(columns, rows, empty="no pools")])
+    table = Table(columns, rows, empty="no pools", spare=("ENGINE", "BRAKE"))
+    invocation.output.result("pools", document, [table])
 
 
 @click.group(cls=Commands, name="pool")
@@ -64,7 +65,7 @@ def show(invocation: Invocation, pool_name: str) -> None:
 
     \b
     Example:
-      epu pool show sleeper
+      epu pool show epu-sleeper
     """
     _show_pool(invocation, invocation.ask("pool", pool_name))
 
@@ -112,7 +113,7 @@ def set_n(invocation: Invocation, pool_name: str, size: int) -> None:
 
     \b
     Example:
-      epu pool set-n sleeper 3
+      epu pool set-n epu-sleeper 3
     """
     pool = invocation.ask("set_n", pool_name, size)
     lines = [f"pool {pool_name} keeps {size} workers from now on"]
@@ -132,8 +133,8 @@ def reconfigure(invocation: Invocation, pool_name: str, changes: tuple[str, ...]
 
     \b
     Examples:
-      epu pool reconfigure sleeper max=10
-      epu pool reconfigure sleeper engine.queuelen_high_water=20 engine.step=2
+      epu pool reconfigure epu-sleeper max=10
+      epu pool reconfigure epu-sleeper engine.queuelen_high_water=20 engine.step=2
     """
     wanted = dict(_assignment(change) for change in changes)
     pool = invocation.ask("reconfigure", pool_name, wanted)
@@ -186,15 +187,17 @@ def explain(invocation: Invocation, pool_name: str, at: str | None) -> None:
 
     \b
     Examples:
-      epu explain sleeper
-      epu explain sleeper --at 2h
+      epu explain epu-sleeper
+      epu explain epu-sleeper --at 2h
     """
     from mgmt.explain import explanation_lines
 
     moment = None if at is None else moment_of(at, time.time(), "--at")
     document = invocation.ask("explain", pool_name, moment)
     invocation.warn_of_missing(document)
-    invocation.output.result("explanation", document, explanation_lines(document))
+    invocation.output.result(
+        "explanation", document, explanation_lines(document, past=at is not None)
+    )
 
 
 @click.command()
@@ -213,7 +216,7 @@ def wait(invocation: Invocation, pool_name: str, state: str, timeout: float) -> 
 
     \b
     Example:
-      epu wait sleeper --state STABLE --timeout 60
+      epu wait epu-sleeper --state STABLE --timeout 60
     """
     from agent.rpc_client import CallFailed
     from mgmt.answers import ask

@@ -46,7 +46,7 @@ def replay_command(
     \b
     Examples:
       epu replay demo
-      epu replay demo --pool sleeper --at 10m
+      epu replay demo --pool epu-sleeper --at 10m
       epu replay --store /tmp/controller.db --json
     """
     from coordinator.simulation.replay_decisions import Replayer

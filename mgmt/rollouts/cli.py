@@ -45,9 +45,9 @@ def rollout_command(
 
     \b
     Examples:
-      epu pool rollout sleeper --wait
-      epu pool rollout sleeper --max-surge 5
-      epu pool rollout sleeper --status
+      epu pool rollout epu-sleeper --wait
+      epu pool rollout epu-sleeper --max-surge 5
+      epu pool rollout epu-sleeper --status
     """
     if stop and only_status:
         raise click.UsageError("--stop and --status are two different things")

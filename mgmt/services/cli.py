@@ -187,8 +187,7 @@ def serve(
     \b
     Examples:
       epu serve --dir ./coordinator --accounts broker/accounts.json --run demo --cloud here=process
-      epu serve --dir ./base --accounts broker/accounts.json --run demo --cloud here=process \
-        --pool orders --pool reports
+      epu serve --dir ./base --accounts accounts.json --run demo --cloud here=process --pool orders
       epu serve --dir ./coordinator --check
       epu serve --dir ./coordinator --stop
     """
@@ -203,7 +202,9 @@ def serve(
         return ExitCode.WELL
     if action == "check":
         found = coordinator.check(directory, ANSWER_WITHIN - 1)
-        rows = [(name, problem or "answers") for name, problem in found.items()]
+        # Who is silent comes last: the last line is what a boot tool shows of a failed check.
+        by_trouble = sorted(found.items(), key=lambda one: bool(one[1]))
+        rows = [(name, problem or "answers") for name, problem in by_trouble]
         well = not any(found.values())
         document = {"services": found, "well": well}
         output.result("coordinator", document, [Table(("SERVICE", "STATE"), rows)])

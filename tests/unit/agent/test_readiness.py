@@ -53,11 +53,19 @@ def test_programs_are_fine_when_all_of_them_run() -> None:
 
 
 def test_a_fatal_program_is_shown_with_what_it_said_last() -> None:
-    fatal = state("a", "FATAL", problem="Exited too quickly", stderr_tail="no module named x")
+    too_quickly = "Exited too quickly (process log may have details)"
+    said = "Traceback:\n  File x\nno module named x\n"
+    fatal = state("a", "FATAL", problem=too_quickly, stderr_tail=said)
     verdict = judge_programs({"a", "b"}, (fatal, state("b", "STARTING")))
     assert verdict is not None and not verdict.ok
     assert verdict.step == "program a"
-    assert verdict.problem == "Exited too quickly\nno module named x"
+    first, *rest = verdict.problem.splitlines()
+    assert first == "ends right after each start: no module named x"
+    assert rest == ["Traceback:", "  File x", "no module named x"]
+    mute = judge_programs({"a"}, (state("a", "FATAL", problem=too_quickly),))
+    assert mute is not None and mute.problem == "ends right after each start, and printed nothing"
+    absent = judge_programs({"a"}, (state("a", "FATAL", problem="can't find command 'x'"),))
+    assert absent is not None and absent.problem.startswith("can't find command 'x'")
 
 
 def test_programs_that_never_run_are_given_up_at_the_deadline(tmp_path: Path) -> None:

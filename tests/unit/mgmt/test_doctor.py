@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from mgmt.cli import epu
 from mgmt.doctor.findings import (
     Action,
     Evidence,
@@ -18,7 +20,9 @@ from mgmt.doctor.findings import (
     findings_of,
     stuck,
 )
+from mgmt.doctor.look import Place
 from mgmt.doctor.machine import ec2_credentials, examine, verdict_line
+from mgmt.exit_codes import ExitCode
 from mgmt.vitals import recent_ends, vitals
 
 
@@ -119,6 +123,11 @@ def test_an_ended_run_with_machines_left_is_found_and_one_without_is_well():
             "brake",
             Action.RESUME_POOL,
         ),
+        (
+            {"pools": [{"name": "p", "failing": {"count": 3, "last": "p-1-0 BOOT_FAILED: x"}}]},
+            "failing_pool",
+            None,
+        ),
         ({"pools": [{"name": "p", "rogues": ["p-1-0"]}]}, "rogue", None),
         (
             {"pools": [{"name": "p", "zombies": [{"node_id": "p-1-0", "cloud": "ec2"}]}]},
@@ -162,6 +171,31 @@ def late(state: str, **other: Any) -> dict[str, Any]:
 def test_a_node_is_stuck_past_its_deadline_and_not_before(node, is_stuck):
     assert bool(stuck(node)) is is_stuck
     assert kinds(seen(late=(node,))) == (["stuck_node"] if is_stuck else [])
+
+
+def test_machines_are_not_ended_in_the_same_breath_as_their_provisioner_is_started(
+    tmp_path, monkeypatch
+):
+    """What was without a provisioner a moment ago may be at work, and looked after again."""
+    done: list[Action] = []
+    dead = Evidence(
+        run="demo",
+        broker_problem="the broker does not answer",
+        broker_directory="/b",
+        coordinator_runs=False,
+        coordinator_directory="/c",
+        listed={"web-1-0": "here"},
+    )
+    monkeypatch.setattr("mgmt.doctor.look.look", lambda place: dead)
+    monkeypatch.setattr("mgmt.doctor.look.place_of", lambda run: Place(run, None, None))
+    monkeypatch.setattr(
+        "mgmt.doctor.repairs.perform", lambda repair, place: str(done.append(repair.action))
+    )
+    words = ["doctor", "demo", "--fix", "--yes", "--end-workers"]
+    result = CliRunner().invoke(epu, words, prog_name="epu")
+    assert done == [Action.START_BROKER, Action.START_COORDINATOR]
+    assert result.exit_code == ExitCode.PROBLEM
+    assert "look again first" in result.stderr and "2 repaired" in result.stdout
 
 
 def test_clocks_disks_and_loops():

@@ -24,7 +24,11 @@ REASONING: dict[str, Any] = {
         "previous_size": 1,
     },
     "wish": {"size": 9, "reason": "60 jobs are more than 50", "held": False, "unique_ids": []},
-    "bounds": [{"name": "max", "size": 2, "reason": "max is 2"}],
+    "bounds": [
+        {"name": "hold", "size": 9, "reason": "not limiting"},
+        {"name": "max", "size": 2, "reason": "max is 2"},
+        {"name": "budget", "size": 2, "reason": "not limiting"},
+    ],
     "wanted": 2,
     "brake": {"level": "MANAGED", "reason": "1 unhealthy"},
     "backoff": {"seconds_left": 12.0, "failures": 2, "last": "no capacity"},
@@ -37,9 +41,11 @@ REASONING: dict[str, Any] = {
 def test_every_input_each_bound_and_the_result_are_said():
     text = "\n".join(explanation_lines(REASONING))
     for word in (
-        "queue.work.ready = 60.0",
+        "queue.work.ready = 60 (0s old)",
+        "1 running; 1 of them counts for the size",
         "l-3: MISSING, silent for 136 s",
         "max is 2",
+        "not limiting: hold, budget",
         "wanted 2",
         "MANAGED",
         "12s more after 2 failures: no capacity",
@@ -48,6 +54,8 @@ def test_every_input_each_bound_and_the_result_are_said():
         "why not fewer",
     ):
         assert word in text
+    assert text.startswith("pool sleeper is PENDING")
+    assert explanation_lines(REASONING, past=True)[0].startswith("pool sleeper was PENDING")
 
 
 def test_a_cycle_that_did_not_decide_says_why():

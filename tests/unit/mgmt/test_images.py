@@ -112,6 +112,12 @@ def test_cloud_init_sees_to_sshd_where_there_is_one():
     assert "scripts-user" in plain["cloud_final_modules"]
 
 
+def test_a_broker_in_an_image_starts_when_it_is_told_to_and_not_with_the_machine():
+    started = {"rabbitmq-server.service", "epmd.socket"}
+    assert started.isdisjoint(Recipe().masked())
+    assert started <= set(Recipe(packages=("rabbitmq-server",)).masked())
+
+
 def test_the_agents_wheels_are_part_of_the_recipe(tmp_path):
     wheels = tmp_path / "wheelhouse"
     wheels.mkdir()

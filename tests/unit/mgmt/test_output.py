@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from mgmt.output import Table, age_text, clock_text, json_text, plain_lines, text_of, yes_no
+from bootlevels.table_text import lines_for, plain_lines
+from mgmt.output import age_text, clock_text, json_text, text_of, yes_no
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ def test_an_age_is_short_and_has_two_units_at_most(seconds, text):
 
 def test_a_table_in_a_pipe_is_aligned_and_never_cut():
     reason = "because " * 60
-    lines = plain_lines(Table(("POOL", "REASON"), [("a-long-name", reason.strip()), ("b", "")]))
+    lines = plain_lines(("POOL", "REASON"), [("a-long-name", reason.strip()), ("b", "")])
     assert lines[0] == "POOL         REASON"
     assert lines[1] == f"a-long-name  {reason.strip()}"
     assert lines[2] == "b"
@@ -49,3 +50,36 @@ def test_nothing_is_a_dash_and_values_are_json():
         "-", "-", "x", "0", '["a"]', "true",
     ]  # fmt: skip
     assert [yes_no(value) for value in (None, True, False)] == ["-", "yes", "no"]
+
+
+COLUMNS = ("POOL", "STATE", "ENGINE", "REASON")
+ROWS = [
+    ("epu-sleeper", "PENDING", "queue_length", "1 running and 1 pending of 2 wanted; 39 ready"),
+    ("b", "STABLE", "n_preserving", "-"),
+]
+
+
+def drawn(width: int, spare: tuple[str, ...] = ()) -> list[str]:
+    found = lines_for(width, COLUMNS, ROWS, spare)
+    return ["".join(piece.text for piece in line).rstrip() for line in found]
+
+
+@pytest.mark.parametrize("width", [24, 40, 60, 80, 200])
+def test_no_name_and_no_word_of_a_reason_is_lost_on_a_narrow_terminal(width):
+    text = " ".join(" ".join(drawn(width, ("ENGINE",))).split())
+    for word in ("epu-sleeper", "PENDING", "STABLE", "1 running", "39 ready"):
+        assert word in text
+    assert ("queue_length" in text) == (width >= 40), "left out only where it does not fit"
+
+
+def test_a_sentence_stands_beside_where_it_fits_wrapped_and_else_beneath():
+    head, first, *_ = drawn(200)
+    assert head.split() == list(COLUMNS)
+    assert first.endswith("1 running and 1 pending of 2 wanted; 39 ready")
+    wrapped = drawn(80)
+    assert len(wrapped) == 4 and all(len(line) <= 80 for line in wrapped)
+    assert wrapped[2].strip() == "ready" and wrapped[2].index("ready") == wrapped[0].index("REASON")
+    beneath = drawn(50)
+    assert beneath[1] == "    REASON" and beneath[3].startswith("    1 running and 1 pending")
+    assert beneath[-1].split() == ["b", "STABLE", "n_preserving"], "nothing to say, no line"
+    assert all(len(line) <= 50 for line in beneath)

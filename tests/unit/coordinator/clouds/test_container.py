@@ -15,9 +15,9 @@ import pytest
 
 from coordinator.clouds.base import MachineState
 from coordinator.clouds.container import ContainerCloud
-from coordinator.clouds.container_network import interface
 from coordinator.clouds.container_start import installation
 from coordinator.clouds.machine_directory import RECORD
+from coordinator.clouds.machine_network import interface
 from coordinator.clouds.process_table import ProcessTable
 from coordinator.errors import ConfigProblem, LaunchRefused, NotFound
 from coordinator.testing import eventually, make_request

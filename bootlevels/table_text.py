@@ -1,0 +1,77 @@
+"""Tables as text, for a terminal of some width. PURE.
+
+Nothing is ever cut: a name that ends in an ellipsis can't be copied, and a table without its
+last column, the sentence, does not say why. What does not fit beside goes beneath.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+_GAP = 2
+#: A last column with less room, in characters, goes on lines of its own.
+_LEAST_ROOM = 30
+_BENEATH = 4
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Text as it stands in a line; ``cell`` is what it means, without the blanks around it."""
+
+    text: str
+    cell: str = ""
+    is_head: bool = False
+
+
+def plain_lines(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Aligned text, however wide: for files, pipes and grep, where a row is a line."""
+    every = [[*columns], *([*row] for row in rows)]
+    widths = [max(len(row[column]) for row in every) for column in range(len(columns))]
+    return [
+        (" " * _GAP)
+        .join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        .rstrip()
+        for row in every
+    ]
+
+
+def lines_for(
+    width: int,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    spare: Sequence[str] = (),
+) -> list[list[Piece]]:
+    """Lines of at most ``width`` characters, if the table can be told in so few.
+
+    The last column is for sentences: it is wrapped, and where it has no room it stands
+    beneath its row. ``spare``: columns to be left out, in this order, before the others don't
+    fit; wider than that nothing is shortened.
+    """
+    shown = list(range(len(columns) - 1))
+    widths = [max([len(name), *(len(row[at]) for row in rows)]) for at, name in enumerate(columns)]
+
+    def beside() -> int:
+        return sum(widths[at] + _GAP for at in shown)
+
+    for name in spare:
+        if beside() - _GAP > width and name in columns[:-1]:
+            shown.remove(columns.index(name))
+    start, room = beside(), width - beside()
+    if beneath := room < min(_LEAST_ROOM, widths[-1]):
+        start, room = _BENEATH, max(width - _BENEATH, _LEAST_ROOM)
+    lines: list[list[Piece]] = []
+    for number, row in enumerate([columns, *rows]):
+        head = number == 0
+        cells = [
+            Piece(row[at].ljust(widths[at]) + " " * _GAP, row[at], is_head=head) for at in shown
+        ]
+        sentence = textwrap.wrap(row[-1], room, break_on_hyphens=False) or [""]
+        if not beneath:
+            cells.append(Piece(sentence.pop(0), row[-1], is_head=head))
+        elif row[-1] in ("", "-"):
+            sentence = []
+        lines.append(cells)
+        lines += [[Piece(" " * start + text, row[-1], is_head=head)] for text in sentence]
+    return lines

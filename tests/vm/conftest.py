@@ -31,6 +31,7 @@ PROGRAMS = {
     "genisoimage": "genisoimage",
     "mmdebstrap": "mmdebstrap",
     "mke2fs": "e2fsprogs",
+    "ssh": "openssh-client",
 }
 #: Python of the image (Debian bookworm); a wheelhouse holds wheels for the version it was
 #: made with.
@@ -68,8 +69,8 @@ def wheelhouse(tools: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def plain_image(tools: None) -> str:
-    """The name of an image without the agent."""
-    epu("image", "build", "test-plain")
+    """The name of an image without the agent, and with sshd."""
+    epu("image", "build", "test-plain", "--package", "openssh-server")
     return "test-plain"
 
 

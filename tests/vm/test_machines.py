@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -67,10 +69,19 @@ def test_a_machine_of_ec2_installs_the_agent_from_a_wheelhouse(
         assert not boots.problems
 
 
-def test_a_failing_boot_is_told_by_cloud_init_itself(plain_image: str, tmp_path: Path) -> None:
-    cloud = QemuCloud.from_settings({"image": plain_image}, tmp_path / "machines")
-    user_data = "#cloud-config\nruncmd: [[sh, -c, 'echo no room at the inn; exit 7']]\n"
-    cloud.launch(make_request(user_data=user_data))
+def test_a_failing_boot_is_told_by_cloud_init_itself_and_looked_into_by_ssh(
+    plain_image: str, own_network: str, key: tuple[Path, str], tmp_path: Path
+) -> None:
+    """The machine has a network of its own: it reaches this host, and is reached."""
+    settings = {"image": plain_image, "network": "private"}
+    cloud = QemuCloud.from_settings(settings, tmp_path / "machines")
+    private, public = key
+    told_to_do = {
+        "disable_root": False,
+        "ssh_authorized_keys": [public],
+        "runcmd": [["sh", "-c", "echo no room at the inn; exit 7"]],
+    }
+    cloud.launch(make_request(user_data=f"#cloud-config\n{json.dumps(told_to_do)}\n"))
     [machine] = cloud.list_instances("run-1")
     deadline = time.monotonic() + BOOT_WITHIN
     try:
@@ -79,9 +90,49 @@ def test_a_failing_boot_is_told_by_cloud_init_itself(plain_image: str, tmp_path:
             time.sleep(0.5)
         assert "scripts-user" in told
         assert "no room at the inn" in (cloud.console_output(machine.cloud_id) or "")
+        [address] = machine.addresses
+        said = by_ssh(private, address, "tail /var/log/cloud-init.log; echo $SSH_CONNECTION")
+        assert "runcmd" in said or "scripts-user" in said
+        assert said.split()[-2:] == [address, "22"]
+        with socket.create_server((own_network, 0)) as server:
+            server.settimeout(60)
+            port = server.getsockname()[1]
+            by_ssh(private, address, f"bash -c 'exec 3<>/dev/tcp/{own_network}/{port}'")
+            assert server.accept()[1][0] == address
+        # Nothing of the boot waited for what is not in this network.
+        assert by_ssh(private, address, "cat /etc/resolv.conf") == ""
+        assert (
+            by_ssh(private, address, "systemctl is-active systemd-networkd-wait-online").strip()
+            == "active"
+        )
     finally:
         cloud.terminate([machine.cloud_id])
     assert not cloud.list_instances("run-1")
+    assert [name for _, name in socket.if_nameindex()] == ["lo"]
+
+
+# ------------------------------------------------------------------ a person's key
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> tuple[Path, str]:
+    """The file of a private key, and the line that lets it in."""
+    file = tmp_path / "key"
+    words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(file)]
+    subprocess.run(words, check=True, timeout=60)
+    return file, file.with_suffix(".pub").read_text().strip()
+
+
+def by_ssh(key: Path, address: str, command: str) -> str:
+    """What the command says on the machine, as its root."""
+    options = ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null"]
+    words = ["ssh", "-q", "-i", str(key), *(word for one in options for word in ("-o", one))]
+    done = subprocess.run(
+        [*words, f"root@{address}", command],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
+    return done.stdout
 
 
 # ------------------------------------------------------------------ a worker's life

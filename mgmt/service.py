@@ -6,18 +6,16 @@ beside this module. ``n.rpc.management.status()`` works in ``nameko shell``.
 
 from agent import green  # noqa: F401, I001 - patches the standard library before all else
 
-import time
-from pathlib import Path
 from typing import Any
 
 from agent import bus
 from agent.keepers import KeeperCalls
 from agent.rpc_client import ClientPool
 from coordinator.config import config_of
+from coordinator.vitals_rpc import TellsVitals
 from mgmt import explain, history, node_access, node_details, status
 from mgmt.answers import SINGLE_TIMEOUT, ask
 from mgmt.keepers import dedicated_pools
-from mgmt.vitals import vitals
 
 
 def build_calls(config: dict[str, Any]) -> KeeperCalls:
@@ -26,12 +24,11 @@ def build_calls(config: dict[str, Any]) -> KeeperCalls:
     return KeeperCalls(ClientPool(config["AMQP_URI"], timeout=timeout).call, timeout)
 
 
-class Management:
+class Management(TellsVitals):
     """See docs/json.md for the answers."""
 
     name = "management"
     calls = bus.Part(build_calls)
-    directory = bus.Part(lambda config: Path(config_of(config).state_dir))
 
     @bus.rpc
     def status(self) -> Any:
@@ -101,10 +98,6 @@ class Management:
     @bus.rpc
     def end_exec(self, node_id: str, exec_id: str) -> Any:
         return node_access.end_exec(self.calls.call, node_id, exec_id)
-
-    @bus.rpc
-    def vitals(self) -> Any:
-        return vitals(self.directory, time.time())
 
     @bus.rpc
     def pool_token(self, pool: str, lifetime: float, uses: int = 1) -> Any:

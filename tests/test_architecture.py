@@ -57,6 +57,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "coordinator.clouds",
         "coordinator.config",
         "coordinator.simulation",
+        "coordinator.vitals",
+        "coordinator.vitals_rpc",
     ),
 }
 

@@ -13,6 +13,7 @@ from agent.rpc_client import ClientPool
 from agent.wire import to_wire
 from coordinator.config import config_of
 from coordinator.controller.keeper import Keeper
+from coordinator.vitals_rpc import TellsVitals
 
 #: Silent nodes that are asked for a sign of life at the same time.
 IN_FLIGHT = 50
@@ -33,7 +34,7 @@ def build(config: dict[str, Any]) -> Keeper:
     return build_keeper(own, calls.call, in_background, eventlet.spawn_n)
 
 
-class Controller:
+class Controller(TellsVitals):
     """``controller``, or ``controller-<pool>``: keeps pools at the size their engines want."""
 
     name = "controller"

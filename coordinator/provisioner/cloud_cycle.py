@@ -62,7 +62,7 @@ _SERVING = (BOOTING, RUNNING)
 
 class CloudCycle:
     """The loop of one cloud. ``due``: when it wants to run again, on our clock; ``running``:
-    a pass is under way."""
+    a pass is under way; ``sightings``: what does not agree with the records, and since when."""
 
     def __init__(self, name: str, driver: CloudDriver, tools: Tools) -> None:
         self.name = name
@@ -74,7 +74,7 @@ class CloudCycle:
         self._list_at = 0.0
         self._looks = Looks()
         self._to_ping: set[str] = set()
-        self._sightings = Sightings()
+        self.sightings = Sightings()
         self.running = False
 
     # ---------------------------------------------------------------- from outside
@@ -176,7 +176,7 @@ class CloudCycle:
             synced = sync_from_observed(
                 records,
                 listing,
-                self._sightings,
+                self.sightings,
                 window=self.calls.window,
                 known_pools=known_pools,
                 silent=silent,
@@ -191,7 +191,7 @@ class CloudCycle:
             fresh = self._tools.records.named(synced.suspects)
             records = [fresh.get(record.node_id, record) for record in records]
         heard = [note(r, presence_lost_at=None) for r in records if silent.get(r.node_id) is False]
-        self._sightings = synced.sightings
+        self.sightings = synced.sightings
         self._tools.commit([*synced.changes, *heard])
         gone = {
             change.node_id

@@ -14,6 +14,7 @@ from agent.rpc_client import IDLE_FOR, ClientPool
 from agent.wire import from_wire, to_wire
 from coordinator.config import config_of, read_access
 from coordinator.provisioner.provisioner import Provisioner
+from coordinator.vitals_rpc import TellsVitals
 
 #: How often is looked whether a cloud wants to run, s.
 TICK = 0.5
@@ -43,7 +44,7 @@ def build(config: dict[str, Any]) -> Provisioner:
     return build_provisioner(own, read_access(own.accounts), calls.call, in_parallel)
 
 
-class ProvisionerService:
+class ProvisionerService(TellsVitals):
     """``provisioner``: the instance records, and the only way to the workers' clouds."""
 
     name = "provisioner"

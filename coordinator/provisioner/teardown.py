@@ -66,6 +66,10 @@ def progress_of(tools: Tools, cycles: Mapping[str, CloudCycle]) -> dict[str, Any
             "listed": cycle.listed,
             "listed_age": None if cycle.listed_at is None else now - cycle.listed_at,
             "problem": cycle.calls.problem,
+            # Seconds since a machine was listed first that is on no record, and since one was
+            # not that is.
+            "strays": _ages(cycle.sightings.stray_since, now),
+            "absent": _ages(cycle.sightings.absent_since, now),
         }
         for name, cycle in cycles.items()
     }
@@ -86,3 +90,7 @@ def progress_of(tools: Tools, cycles: Mapping[str, CloudCycle]) -> dict[str, Any
         "remaining": [record.node_id for record in left],
         "done": switches.stopping and not left and empty,
     }
+
+
+def _ages(since: Mapping[str, float], now: float) -> dict[str, float]:
+    return {name: round(now - at, 1) for name, at in since.items()}

@@ -10,6 +10,7 @@ from agent.rpc_client import ClientPool
 from agent.wire import from_wire, to_wire
 from coordinator.config import config_of, read_access
 from coordinator.registrar.enrolment import Registrar
+from coordinator.vitals_rpc import TellsVitals
 
 
 def build(config: dict[str, Any]) -> Registrar:
@@ -21,7 +22,7 @@ def build(config: dict[str, Any]) -> Registrar:
     return build_registrar(own, read_access(own.accounts), calls.call)
 
 
-class RegistrarService:
+class RegistrarService(TellsVitals):
     """``registrar``: enrolment and readiness of nodes."""
 
     name = "registrar"

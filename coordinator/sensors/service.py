@@ -13,6 +13,7 @@ from agent.wire import from_wire, to_wire
 from coordinator.config import config_of, read_access
 from coordinator.sensors.aggregator import Aggregator
 from coordinator.sensors.heartbeat_intake import heartbeat_queue, presence_queue
+from coordinator.vitals_rpc import TellsVitals
 
 
 def build(config: dict[str, Any]) -> Aggregator:
@@ -29,7 +30,7 @@ def _setting(name: str) -> Any:
     return lambda config: getattr(config_of(config), name)
 
 
-class Sensors:
+class Sensors(TellsVitals):
     """``sensors``: latest readings with their ages."""
 
     name = "sensors"

@@ -69,8 +69,13 @@ class Restarts:
 
 @dataclass(frozen=True, kw_only=True)
 class Vitals:
-    """Of the machine with the coordinator. ``ahead``: its clock against ours, s; None: same."""
+    """Of a machine with ``services`` of the coordinator, and called ``host``.
 
+    ``ahead``: its clock against ours, s; None: the same. ``free`` and ``total``: bytes.
+    """
+
+    host: str = ""
+    services: tuple[str, ...] = ()
     ahead: float | None = None
     free: int | None = None
     total: int | None = None
@@ -108,7 +113,7 @@ class Evidence:
     known: frozenset[str] | None = None
     ever: frozenset[str] = frozenset()
     late: tuple[Mapping[str, Any], ...] = ()
-    vitals: Vitals | None = None
+    vitals: tuple[Vitals, ...] = ()
     disk_here: tuple[int, int] | None = None
     nodes: Mapping[str, NodeSigns] = field(default_factory=dict)
 
@@ -167,14 +172,18 @@ def _broker(seen: Evidence) -> Iterator[Finding]:
 def _coordinator(seen: Evidence) -> Iterator[Finding]:
     if seen.ended:
         return
-    restarts = seen.vitals.restarts if seen.vitals else {}
-    for name, loop in sorted(restarts.items()):
-        if loop.count >= LOOP:
-            minutes = RESTARTS_WITHIN / 60
-            what = f"{name} ended {loop.count} times in the last {minutes:g} minutes"
-            last = f"; its last words: {loop.last}" if loop.last else ""
-            remedy = f"see {name}.log (epu logs fetch {seen.run})"
-            yield Finding("restart_loop", what + last, remedy)
+    loops = [
+        (name, loop, _on(machine, seen.vitals))
+        for machine in seen.vitals
+        for name, loop in sorted(machine.restarts.items())
+        if loop.count >= LOOP
+    ]
+    for name, loop, where in loops:
+        minutes = RESTARTS_WITHIN / 60
+        what = f"{name}{where} ended {loop.count} times in the last {minutes:g} minutes"
+        last = f"; its last words: {loop.last}" if loop.last else ""
+        remedy = f"see {name}.log (epu logs fetch {seen.run})"
+        yield Finding("restart_loop", what + last, remedy)
     if seen.coordinator_runs is False:
         where = seen.coordinator_directory
         what = f"the coordinator does not run (its supervisord in {where} is gone)"
@@ -209,6 +218,7 @@ def _machines(seen: Evidence) -> Iterator[Finding]:
             )
         return
     if seen.known is None:
+        yield from _as_the_provisioner_sees_it(seen)
         return
     if strays := sorted(set(seen.listed) - seen.ever):
         yield Finding(
@@ -221,6 +231,21 @@ def _machines(seen: Evidence) -> Iterator[Finding]:
         what = f"{len(lost)} records have no machine: {_names(lost)}"
         remedy = "two witnesses settle it within minutes; if not: epu node show NODE"
         yield Finding("record_without_machine", what, remedy)
+
+
+def _as_the_provisioner_sees_it(seen: Evidence) -> Iterator[Finding]:
+    """Machines and records where only the coordinator's machine can list the clouds."""
+    progress = (seen.status or {}).get("progress") or {}
+    for name, cloud in sorted((progress.get("clouds") or {}).items()):
+        if strays := cloud.get("strays"):
+            what = f"{len(strays)} machines of cloud {name} are in no record: {_names(strays)}"
+            remedy = "the provisioner ends strays after a while; if not, end them in the cloud"
+            yield Finding("machine_without_record", what, remedy)
+        absent = cloud.get("absent") or {}
+        if lost := [node for node, age in absent.items() if age > LATE]:
+            what = f"{len(lost)} records have no machine in cloud {name}: {_names(lost)}"
+            remedy = "two witnesses settle it within minutes; if not: epu node show NODE"
+            yield Finding("record_without_machine", what, remedy)
 
 
 def _switches(seen: Evidence) -> Iterator[Finding]:
@@ -332,10 +357,14 @@ def stuck(node: Mapping[str, Any]) -> str:
     return ""
 
 
+def _on(machine: Vitals, of: tuple[Vitals, ...]) -> str:
+    """Which of several machines with parts of the coordinator; "" when there is one only."""
+    return f" on {machine.host} ({', '.join(machine.services)})" if len(of) > 1 else ""
+
+
 def _clocks(seen: Evidence) -> Iterator[Finding]:
-    ahead = {name: signs.ahead for name, signs in seen.nodes.items()}
-    if seen.vitals is not None:
-        ahead = {"the coordinator": seen.vitals.ahead, **ahead}
+    ahead = {f"the coordinator{_on(one, seen.vitals)}": one.ahead for one in seen.vitals}
+    ahead |= {name: signs.ahead for name, signs in seen.nodes.items()}
     for name, seconds in ahead.items():
         if seconds is not None and abs(seconds) > SKEW:
             way = "ahead of" if seconds > 0 else "behind"
@@ -345,8 +374,9 @@ def _clocks(seen: Evidence) -> Iterator[Finding]:
 
 def _disks(seen: Evidence) -> Iterator[Finding]:
     found = {"this machine": seen.disk_here}
-    if seen.vitals is not None and seen.vitals.free is not None and seen.vitals.total is not None:
-        found["the coordinator's machine"] = (seen.vitals.free, seen.vitals.total)
+    for one in seen.vitals:
+        if one.free is not None and one.total is not None:
+            found[f"the coordinator's machine{_on(one, seen.vitals)}"] = (one.free, one.total)
     said = set()
     for name, disk in found.items():
         if disk and (disk[0] < LEAST_FREE or disk[0] < LEAST_PART * disk[1]) and disk not in said:

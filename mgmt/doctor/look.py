@@ -6,19 +6,21 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.keeper_names import SENSORS, controllers
 from agent.messages import agent_service
 from agent.rpc_client import BrokerUnreachable, CallFailed, RpcClient
 from coordinator.errors import EpuError
+from coordinator.vitals import vitals
 from mgmt.answers import Call, ask
 from mgmt.doctor.findings import Evidence, NodeSigns, Restarts, Vitals
 from mgmt.exit_codes import NoSuchRun
+from mgmt.keepers import dedicated_pools
 from mgmt.run_locator import NoCoordinator, RunningSystem, open_run, state_dir_of, system_of
 from mgmt.run_teardown import clouds_of
-from mgmt.vitals import vitals
 
 if TYPE_CHECKING:
     from bootlevels.api import Run
@@ -84,8 +86,8 @@ def look(place: Place) -> Evidence:
     if place.system is None and not place.ended:
         seen["silence"] = place.no_system
     here = place.state_dir
-    if "vitals" not in seen and here is not None:
-        seen["vitals"] = vitals_of(vitals(here, time.time()), None)
+    if not seen.get("vitals") and here is not None:
+        seen["vitals"] = (vitals_of(vitals(here, time.time()), (), None),)
     return Evidence(
         run=place.name,
         ended=place.ended,
@@ -141,10 +143,8 @@ def _records(call: Call) -> dict[str, str] | None:
 
 def _ask_nodes(call: Call, seen: dict[str, Any]) -> None:
     """Clocks and disks of the coordinator's machine and of nodes, and who is late."""
+    seen["vitals"] = ask_machines(call)
     try:
-        began = time.time()
-        told = ask(call, "management", "vitals", timeout=3.0)
-        seen["vitals"] = vitals_of(told, (began + time.time()) / 2)
         nodes = ask(call, "management", "nodes", timeout=ANSWER_WITHIN)["nodes"]
     except (CallFailed, EpuError):
         return
@@ -171,9 +171,29 @@ def _ask_nodes(call: Call, seen: dict[str, Any]) -> None:
     seen["nodes"] = signs
 
 
-def vitals_of(told: Mapping[str, Any], here: float | None) -> Vitals:
-    """``told`` by ``mgmt.vitals``; ``here``: our clock at that moment, None on one machine."""
+def ask_machines(call: Call) -> tuple[Vitals, ...]:
+    """How each machine is that has parts of the coordinator; who is silent is told elsewhere."""
+    told: dict[tuple[str, str], tuple[list[str], Vitals]] = {}
+    deadline = time.monotonic() + ANSWER_WITHIN
+    dedicated = dedicated_pools(call)
+    for service in ("management", "provisioner", *controllers(dedicated), SENSORS, "registrar"):
+        began, left = time.time(), deadline - time.monotonic()
+        if left <= 0:
+            break
+        try:
+            one = ask(call, service, "vitals", timeout=min(left, 1.5))
+        except (CallFailed, EpuError):
+            continue
+        found = vitals_of(one, (), (began + time.time()) / 2)
+        told.setdefault((found.host, str(one.get("directory"))), ([], found))[0].append(service)
+    return tuple(replace(one, services=tuple(names)) for names, one in told.values())
+
+
+def vitals_of(told: Mapping[str, Any], services: tuple[str, ...], here: float | None) -> Vitals:
+    """``told`` by ``coordinator.vitals``; ``here``: our clock then, None on one machine."""
     return Vitals(
+        host=str(told.get("host", "")),
+        services=services,
         ahead=None if here is None else float(told["now"]) - here,
         free=int(told["free"]),
         total=int(told["total"]),

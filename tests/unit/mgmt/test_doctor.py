@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from agent.rpc_client import CallTimeout
+from coordinator.vitals import recent_ends, vitals
 from mgmt.cli import epu
 from mgmt.doctor.findings import (
     Action,
@@ -20,10 +22,9 @@ from mgmt.doctor.findings import (
     findings_of,
     stuck,
 )
-from mgmt.doctor.look import Place
+from mgmt.doctor.look import Place, ask_machines
 from mgmt.doctor.machine import ec2_credentials, examine, verdict_line
 from mgmt.exit_codes import ExitCode
-from mgmt.vitals import recent_ends, vitals
 
 
 def status(**other: Any) -> dict[str, Any]:
@@ -201,13 +202,51 @@ def test_machines_are_not_ended_in_the_same_breath_as_their_provisioner_is_start
 def test_clocks_disks_and_loops():
     loop = {"controller": Restarts(3, "OperationalError: disk is full"), "sensors": Restarts(2)}
     found = seen(
-        vitals=Vitals(ahead=-5.0, free=10, total=1000, restarts=loop),
+        vitals=(Vitals(ahead=-5.0, free=10, total=1000, restarts=loop),),
         disk_here=(10, 1000),
         nodes={"n-0": NodeSigns(ahead=3.0, disk_percent=99.0), "n-1": NodeSigns(ahead=1.0)},
     )
     assert kinds(found) == ["restart_loop", "clock_skew", "clock_skew", "full_disk", "full_disk"]
     assert "controller ended 3 times" in found[0].what and "disk is full" in found[0].what
     assert "5.0 s behind" in found[1].what and "n-0 is 3.0 s ahead" in found[2].what
+
+
+def test_of_several_machines_with_a_coordinator_each_is_named():
+    loop = {"controller-a": Restarts(3)}
+    first = Vitals(host="base", services=("management", "provisioner"), ahead=0.1)
+    other = Vitals(host="box-a", services=("controller-a",), ahead=9.0, free=1, total=9,
+                   restarts=loop)  # fmt: skip
+    found = seen(vitals=(first, other))
+    assert kinds(found) == ["restart_loop", "clock_skew", "full_disk"]
+    assert all("on box-a (controller-a)" in each.what for each in found)
+
+
+def test_whoever_can_tell_how_a_machine_is_gets_asked_and_is_named_there(tmp_path: Path):
+    silent, asked = {"registrar"}, []
+
+    def call(service: str, method: str, *args: object, timeout: float = 0) -> object:
+        asked.append(service)
+        if (service, method) == ("provisioner", "keepers"):
+            return ["a"]
+        if service in silent:
+            raise CallTimeout(service)
+        host = "box-a" if service == "controller-a" else "base"
+        return {**vitals(tmp_path, time.time()), "host": host}
+
+    found = {one.host: one for one in ask_machines(call)}
+    assert found["base"].services == ("management", "provisioner", "controller", "sensors")
+    assert found["box-a"].services == ("controller-a",)
+    assert all(abs(one.ahead or 0.0) < 5 and one.total for one in found.values())
+    assert "registrar" in asked
+
+
+def test_what_only_the_provisioner_can_list_is_told_from_its_own_last_listing():
+    cloud = {"problem": "", "strays": {"i-1": 3.0}, "absent": {"n-1": 300.0, "n-2": 3.0}}
+    told = status(progress={"clouds": {"west": cloud}, "accounts_away": None})
+    found = seen(status=told, listed={}, known=None, ever=frozenset())
+    assert kinds(found) == ["machine_without_record", "record_without_machine"]
+    assert "i-1" in found[0].what and "west" in found[0].what and found[0].repair is None
+    assert "n-1" in found[1].what and "n-2" not in found[1].what, "it may only just be launched"
 
 
 # ------------------------------------------------------------------ looking

@@ -1,9 +1,10 @@
-"""How the machine with a coordinator is: its clock, its disk, which processes end too often."""
+"""How a machine with parts of a coordinator is: its clock, disk, and what ends too often there."""
 
 from __future__ import annotations
 
 import re
 import shutil
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -17,11 +18,13 @@ _TAIL = 256 * 1024
 
 
 def vitals(state_dir: Path, now: float) -> dict[str, Any]:
-    """Plain JSON values; ``now`` is this machine's wall clock, epoch s."""
+    """Plain JSON values; ``now`` is this machine's wall clock, epoch s; ``free`` in bytes."""
     disk = shutil.disk_usage(state_dir)
     logs = state_dir / "logs"
     ends = recent_ends(_tail(logs / "supervisord.log").splitlines(), now)
     return {
+        "host": socket.gethostname(),
+        "directory": str(state_dir),
         "now": now,
         "free": disk.free,
         "total": disk.total,

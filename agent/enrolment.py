@@ -36,9 +36,15 @@ NODE_ACCOUNT = "node"
 #: Seconds between calls when the registrar said no: a person has to look first.
 REFUSED_PAUSE = 60.0
 #: Errors of the registrar that the same request will meet again.
-REFUSALS = frozenset({"TokenRejected", "EnrolmentRefused"})
+REFUSALS = frozenset({"TokenRejected", "EnrolmentRefused", "NodeEnded"})
+#: The one of a node that had an account: its cloud calls its machine gone.
+_ENDED = "NodeEnded"
 
 Ask = Callable[[EnrolRequest], EnrolAnswer]
+
+
+class NodeEnded(Exception):
+    """The coordinator wants this node no more: whatever still runs on it is to end."""
 
 
 class AccountStanding(Enum):
@@ -127,6 +133,7 @@ def enrol(
     An absent broker or registrar is waited for with jittered back-off (1 → 30 s); a refusal
     is logged and asked again each 60 s, because a person may put it right (a clock, a
     restored registrar) and a node that gave up would only be restarted by its supervisor.
+    Raises NodeEnded where this machine was a node and is at its end.
     """
     start = start or StartLog()
     wanted = request(config)
@@ -138,6 +145,9 @@ def enrol(
         except CallFailed as problem:
             refused = isinstance(problem, RemoteError) and problem.exc_type in REFUSALS
             trouble = str(problem)
+            ended = isinstance(problem, RemoteError) and problem.exc_type == _ENDED
+            if ended and stored_answer(config) is not None:
+                raise NodeEnded(trouble) from problem
             start.tell(*_step_of(problem, config.broker, refused))
         except MalformedMessage as problem:
             refused, trouble = True, f"the registrar's answer can't be read: {problem}"
@@ -214,7 +224,7 @@ def become_a_node(
 ) -> EnrolAnswer:
     """The stored enrolment if the broker accepts its account, else a new one.
 
-    Returns only when this node has an account that works; waits for ever.
+    Returns only when this node has an account that works; waits for ever. Raises NodeEnded.
     """
     answer = stored_answer(config)
     attempt = 0

@@ -16,19 +16,22 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import eventlet
 
 from agent import bus
-from agent.config import ConfigError, read_config
+from agent.config import AgentConfig, ConfigError, read_config
 from agent.enrolment import (
     NODE_ACCOUNT,
+    REFUSED_PAUSE,
     AccountStanding,
+    NodeEnded,
     ask_registrar,
     back_off,
     become_a_node,
     standing,
+    stored_answer,
 )
 from agent.messages import EnrolAnswer, Heartbeat, agent_service, beat_key
 from agent.node import Node
@@ -291,11 +294,25 @@ def main() -> None:
     start = StartLog(console=console)
     start.tell("config", f"read: run {config.run}, launch {config.launch_id}")
     ask = ask_registrar(config.broker)
-    answer = become_a_node(config, ask, standing, sleep, random.random, start)
+    try:
+        answer = become_a_node(config, ask, standing, sleep, random.random, start)
+    except NodeEnded as problem:
+        _end_node(config, problem)
     node = Node(config, answer, start=start)
     code = bus.run_service(service_class(answer), service_config(node))
     logging.shutdown()
     os._exit(code)  # no waiting for a connection to a broker that is gone
+
+
+def _end_node(config: AgentConfig, why: NodeEnded) -> NoReturn:
+    """End everything that runs on a node which is not wanted any more, this process included."""
+    log.error("%s: everything on this node ends", why)
+    answer = stored_answer(config)
+    if answer is not None:
+        Node(config, answer).end()
+        time.sleep(REFUSED_PAUSE)  # its supervisord ends us; else we ask again, and not at once
+    logging.shutdown()
+    os._exit(EXIT_AGAIN)
 
 
 def _say(problem: ConfigError) -> int:

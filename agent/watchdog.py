@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,35 @@ def stay_awake(after: float = HUNG_AFTER) -> None:
     which needs no turn; it writes to stderr where every thread stands. A process that was
     itself stopped for so long starts anew when it goes on.
     """
+    _alarm.after = after
     while True:
-        faulthandler.dump_traceback_later(after, exit=True)
+        if not _alarm.off:
+            faulthandler.dump_traceback_later(after, exit=True)
         time.sleep(after / 10)
+
+
+@dataclass
+class _Alarm:
+    """The one alarm of this process, which is the C library's; ``off``: by how many."""
+
+    after: float | None = None
+    off: int = 0
+
+
+_alarm = _Alarm()
+
+
+@contextmanager
+def may_take_long() -> Iterator[None]:
+    """Inside, nothing counts as hung: for what may neither give way nor be cut off.
+
+    Such as the migration of a large store: ended half-way it would be begun again and again.
+    """
+    _alarm.off += 1
+    faulthandler.cancel_dump_traceback_later()
+    try:
+        yield
+    finally:
+        _alarm.off -= 1
+        if _alarm.after is not None and not _alarm.off:
+            faulthandler.dump_traceback_later(_alarm.after, exit=True)

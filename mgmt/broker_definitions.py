@@ -11,6 +11,7 @@ import hashlib
 from typing import Any
 
 from agent.broker_access import UUID4
+from agent.keeper_names import CONTROLLER, SENSORS
 from agent.messages import EVENTS_EXCHANGE, RPC_EXCHANGE, BrokerAccess, BrokerAccount
 
 #: The accounts of a run's broker, as ``accounts.json`` names them.
@@ -29,6 +30,9 @@ AGENT_QUEUE_LIMITS = {"expires": 60_000, "message-ttl": 15_000}
 #: For queues that the broker named: of ours each has a consumer or ends with its connection,
 #: but a node may declare some that outlive it. Milliseconds without a consumer.
 SERVER_NAMED_LIMITS = {"expires": 60_000}
+#: Requests to the controllers and sensors services of single pools. One that restarts is back in
+#: seconds; one whose pool went back to the shared ones never is. Milliseconds without a consumer.
+SINGLE_POOL_LIMITS = {"expires": 600_000}
 
 
 def definitions(access: BrokerAccess, salt: bytes, *, with_admin: bool = True) -> dict[str, Any]:
@@ -64,6 +68,12 @@ def definitions(access: BrokerAccess, salt: bytes, *, with_admin: bool = True) -
         "exchanges": [_topic(access.vhost, RPC_EXCHANGE), _topic(access.vhost, EVENTS_EXCHANGE)],
         "policies": [
             _policy(access, "agent-queues-expire", "^rpc-agent-", AGENT_QUEUE_LIMITS),
+            _policy(
+                access,
+                "single-pools-queues-expire",
+                rf"^rpc-({CONTROLLER}|{SENSORS})-",
+                SINGLE_POOL_LIMITS,
+            ),
             _policy(access, "unused-queues-expire", rf"^{SERVER_NAMED}", SERVER_NAMED_LIMITS),
         ],
     }

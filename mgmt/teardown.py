@@ -23,6 +23,7 @@ from coordinator.errors import EpuError
 from mgmt.answers import Call, ask
 from mgmt.broker_files import write_private
 from mgmt.exit_codes import WorkersRemain
+from mgmt.teardown_denied import see_denied_off, tell_denied
 from mgmt.teardown_record import (
     Inventory,
     Listing,
@@ -31,6 +32,7 @@ from mgmt.teardown_record import (
     StepState,
     TeardownRecord,
     adopted_text,
+    progress_text,
     record_of,
 )
 
@@ -151,6 +153,17 @@ class Teardown:
         if call is None or not self._ask_for_the_end(call, wishes, deadline):
             self._confirm_without_provisioner(deadline)
             return
+        # What they have in hand they finish while the others drain.
+        self._keep(self._record.told_to_stop(tell_denied(call)[0].machines))
+        self._confirm(call, wishes, deadline)
+        with self._step(Step.STOP_DENIED) as detail:
+            before, clock = self._record.denied, self.clock
+            told = see_denied_off(call, before, wishes.now, deadline, clock.monotonic, clock.sleep)
+            self._keep(self._record.told_to_stop(told.machines))
+            detail.append(str(told))
+
+    def _confirm(self, call: Call, wishes: Wishes, deadline: float) -> None:
+        """Until provisioner and clouds agree that no worker is left. Raises WorkersRemain."""
         with self._step(Step.CONFIRM_WORKERS) as detail:
             said = ""
             while True:
@@ -163,7 +176,7 @@ class Teardown:
                         if adopted:
                             self._keep(self._record.left_to_owners(adopted))
                             detail.append(adopted_text(adopted))
-                        return
+                        break
                 if state != said:
                     self.say(state)
                     said = state
@@ -299,6 +312,7 @@ class Teardown:
             attempts=self._record.attempts,
             before=self._record.before,
             adopted=self._record.adopted,
+            denied=self._record.denied,
             left=Inventory(
                 workers=tuple(machine.node_id for machine in left.machines),
                 services=tuple(self.base.services()),
@@ -382,17 +396,3 @@ class Teardown:
             yield
         finally:
             os.close(lock)
-
-
-def progress_text(progress: dict[str, Any]) -> str:
-    """One line of what the provisioner still has to do."""
-    states = {state: n for state, n in (progress.get("states") or {}).items() if n}
-    counted = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
-    remaining = len(progress.get("remaining") or ())
-    problems = [
-        f"cloud {name}: {cloud['problem']}"
-        for name, cloud in sorted((progress.get("clouds") or {}).items())
-        if cloud.get("problem")
-    ]
-    what = f"{remaining} workers left" + (f" ({counted})" if counted else "")
-    return "; ".join([what, *problems])

@@ -14,6 +14,7 @@ class Step(str, Enum):
     FREEZE = "freeze"
     END_WORKERS = "end_workers"
     CONFIRM_WORKERS = "confirm_workers"
+    STOP_DENIED = "stop_denied"
     END_LEVELS = "end_levels"
     LIST_CLOUDS = "list_clouds"
     RECEIPT = "receipt"
@@ -91,6 +92,23 @@ class Inventory:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeniedMachine:
+    """A machine that its cloud calls gone and whose agent spoke: it was told to stop.
+
+    ``cloud_id`` None: nobody knows the cloud's name for it. ``silent``: its agent answered
+    no more before the teardown went on.
+    """
+
+    node_id: str
+    cloud: str
+    cloud_id: str | None = None
+    silent: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.node_id} ({self.cloud}: {self.cloud_id or 'its name is not known'})"
+
+
+@dataclass(frozen=True, kw_only=True)
 class TeardownRecord:
     """``teardown.json``: one teardown over all its attempts."""
 
@@ -100,7 +118,13 @@ class TeardownRecord:
     attempts: int = 1
     steps: dict[str, StepRecord] = field(default_factory=dict)
     adopted: tuple[str, ...] = ()
+    denied: tuple[DeniedMachine, ...] = ()
     version: int = 1
+
+    def told_to_stop(self, denied: tuple[DeniedMachine, ...]) -> TeardownRecord:
+        """With machines that their clouds deny, beside those of before."""
+        known = {one.node_id: one for one in (*self.denied, *denied)}
+        return replace(self, denied=tuple(known.values()))
 
     def left_to_owners(self, adopted: tuple[str, ...]) -> TeardownRecord:
         """With the workers whose machines people booted: those were stopped, not ended."""
@@ -145,6 +169,7 @@ def record_of(kept: Mapping[str, Any]) -> TeardownRecord:
         attempts=int(kept["attempts"]),
         steps=steps,
         adopted=tuple(kept.get("adopted") or ()),
+        denied=tuple(DeniedMachine(**one) for one in kept.get("denied") or ()),
     )
 
 
@@ -157,7 +182,9 @@ class Receipt:
     """``receipt.json``: what was there, what is left, how long. Times: epoch s.
 
     ``adopted``: workers whose machines people booted. Their agents have stopped; their
-    machines are their owners' and nobody here could look whether they run.
+    machines are their owners' and nobody here could look whether they run. ``denied``:
+    machines that spoke although their clouds call them gone; those clouds list them nowhere, so
+    whether they run is for a person to find out.
     """
 
     run: str
@@ -169,6 +196,7 @@ class Receipt:
     left_on_purpose: bool
     steps: dict[str, StepRecord]
     adopted: tuple[str, ...] = ()
+    denied: tuple[DeniedMachine, ...] = ()
     version: int = 1
 
     @property
@@ -189,6 +217,7 @@ class Receipt:
             f"  is left     {_counted(self.left)}"
             + (" (left on purpose)" if self.left_on_purpose and not self.clean else ""),
             *([f"  adopted     {adopted_text(self.adopted)}"] if self.adopted else []),
+            *([f"  denied      {denied_text(self.denied)}"] if self.denied else []),
             f"  took        {self.ended_at - self.started_at:.1f} s"
             + (f" in {self.attempts} attempts" if self.attempts > 1 else ""),
             *(_step_line(name, step) for name, step in self.steps.items()),
@@ -199,6 +228,28 @@ def adopted_text(adopted: Sequence[str]) -> str:
     """What became of machines that people booted, in words."""
     names = ", ".join(adopted[:8]) + (", …" if len(adopted) > 8 else "")
     return f"agents stopped, machines left to their owners: {names}"
+
+
+def denied_text(denied: Sequence[DeniedMachine]) -> str:
+    """What became of machines that their clouds call gone and that spoke, in words."""
+    names = ", ".join(str(one) for one in denied[:8]) + (", …" if len(denied) > 8 else "")
+    speak = [one.node_id for one in denied if not one.silent]
+    after = f"; still speaking: {', '.join(speak[:8])}" if speak else ""
+    return f"told to stop, see in the cloud whether they run: {names}{after}"
+
+
+def progress_text(progress: Mapping[str, Any]) -> str:
+    """One line of what the provisioner still has to do."""
+    states = {state: n for state, n in (progress.get("states") or {}).items() if n}
+    counted = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
+    remaining = len(progress.get("remaining") or ())
+    problems = [
+        f"cloud {name}: {cloud['problem']}"
+        for name, cloud in sorted((progress.get("clouds") or {}).items())
+        if cloud.get("problem")
+    ]
+    what = f"{remaining} workers left" + (f" ({counted})" if counted else "")
+    return "; ".join([what, *problems])
 
 
 def _step_line(name: str, step: StepRecord) -> str:

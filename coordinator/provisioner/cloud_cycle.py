@@ -141,9 +141,12 @@ class CloudCycle:
     def _look(self, node_ids: Collection[str], now: float) -> None:
         """One listing of those who still may be gone; of everything where they are many."""
         launch_ids = {record.launch_id for record in self._suspected(node_ids)}
-        self._looks = self._looks.looked(now) if launch_ids else self._looks.listed(now)
-        if launch_ids:
-            self._observe(launch_ids if len(launch_ids) <= LAUNCHES_OF_A_LOOK else None)
+        if not launch_ids:
+            self._looks = self._looks.listed(now)
+            return
+        whole = len(launch_ids) > LAUNCHES_OF_A_LOOK
+        self._looks = self._looks.looked(now, whole)
+        self._observe(None if whole else launch_ids)
 
     def _suspected(self, node_ids: Collection[str]) -> list[Record]:
         """Those of the nodes that should be there and whose presence was lost."""

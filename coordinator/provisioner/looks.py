@@ -12,22 +12,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 #: After a hint a machine is looked at so much later, s. After that the whole listings do.
-LOOKS_AFTER = (0.0, 1.0, 2.0, 4.0)
-#: From one such listing to the next, s: who is lost in the same second is looked at together.
-LOOKS_APART = 1.0
-#: More launches than these are cheaper to list with all the others, page by page.
-LAUNCHES_OF_A_LOOK = 200
+LOOKS_AFTER = (0.0, 0.5, 1.0, 2.0, 4.0)
+#: From one such listing to the next, s: who is lost in the same moment is looked at together.
+LOOKS_APART = 0.5
+#: More launches than these are cheaper to list with all the others, page by page; ten thousand
+#: machines are ten pages, so no sooner than so many seconds later again.
+LAUNCHES_OF_A_LOOK, WHOLE_LOOKS_APART = 200, 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Looks:
     """The looks that are still to come. ``times``: node id → moments, soonest first, epoch s.
 
-    ``last``: when the last look was begun.
+    ``not_before``: since the last look was begun there has to be a pause.
     """
 
     times: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    last: float = -math.inf
+    not_before: float = -math.inf
 
     def hinted(self, node_ids: Iterable[str], now: float) -> Looks:
         """These may be gone: a new row of looks for each."""
@@ -35,7 +36,7 @@ class Looks:
         return replace(self, times={**self.times, **dict.fromkeys(node_ids, fresh)})
 
     def due(self, now: float) -> frozenset[str]:
-        """Whom to look at now: nobody before LOOKS_APART have passed since the last look."""
+        """Whom to look at now: nobody too soon after the last look."""
         if now < self.next_at():
             return frozenset()
         return frozenset(node_id for node_id, times in self.times.items() if times[0] <= now)
@@ -43,11 +44,12 @@ class Looks:
     def next_at(self) -> float:
         """When somebody is to be looked at next; never is infinity."""
         soonest = min((times[0] for times in self.times.values()), default=math.inf)
-        return max(soonest, self.last + LOOKS_APART)
+        return max(soonest, self.not_before)
 
-    def looked(self, now: float) -> Looks:
-        """A look at all who were due was begun at ``now``."""
-        return replace(self.listed(now), last=now)
+    def looked(self, now: float, whole: bool = False) -> Looks:
+        """A look at all who were due was begun at ``now``; ``whole``: at everybody else, too."""
+        apart = WHOLE_LOOKS_APART if whole else LOOKS_APART
+        return replace(self.listed(now), not_before=now + apart)
 
     def listed(self, now: float) -> Looks:
         """Who was due at ``now`` needs no look: a whole listing shows them, or they are gone."""

@@ -47,6 +47,7 @@ from coordinator.provisioner.orders import check_order, ordered
 from coordinator.provisioner.records import Records
 from coordinator.provisioner.teardown import begin_teardown, end_teardown, progress_of
 from coordinator.provisioner.witness import Witness
+from coordinator.provisioner.zombies import stop_denied
 from coordinator.store.instance_rows import PERSON
 from coordinator.store.session import Store
 
@@ -91,6 +92,7 @@ class Provisioner:
         self._clock = clock
         self._call = call
         self._forget_at = 0.0
+        self._told_to_stop: set[str] = set()
         self._tools = Tools(
             run=config.run,
             records=self._records,
@@ -230,6 +232,14 @@ class Provisioner:
     def progress(self) -> dict[str, Any]:
         """How far a teardown is; see ``teardown.progress_of``."""
         return {**progress_of(self._tools, self.cycles), "accounts_away": self._accounts.away}
+
+    def stop_denied(self) -> list[dict[str, Any]]:
+        """Tell agents to stop that speak although their clouds call their machines gone.
+
+        Node id, cloud, cloud id and ``drain_timeout`` (s) of each that took it. To be repeated
+        until nobody is left.
+        """
+        return stop_denied(self._tools, self._told_to_stop)
 
     def audit_exec(self, node_id: str, exec_id: str, words: Sequence[str], actor: str) -> None:
         """Write down who is about to run what on a node, before it can begin.

@@ -106,6 +106,10 @@ class Records:
         """What is DRAINING, and what is RUNNING again with its agent not yet told."""
         return self._records(_READ.drains)
 
+    def ended(self, since: float, most: int) -> list[Record]:
+        """Whose node enrolled and is at its end since then; the latest ``most``, latest first."""
+        return self._records(_READ.ended, since=since, most=most)
+
     def named(self, node_ids: Iterable[str]) -> dict[str, Record]:
         """The records of these nodes, by node id; unknown ones are left out."""
         with self._store.connect() as connection:

@@ -129,6 +129,10 @@ class ProvisionerService(TellsVitals):
         return self.part.progress()
 
     @bus.rpc
+    def stop_denied(self) -> Any:
+        return self.part.stop_denied()
+
+    @bus.rpc
     def audit_exec(self, node_id: str, exec_id: str, words: list[str], actor: str) -> None:
         self.part.audit_exec(node_id, exec_id, words, actor)
 

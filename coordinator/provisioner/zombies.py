@@ -4,19 +4,25 @@ A cloud does not end what it denies, and of a machine whose cloud id nobody ever
 node enrolled, and the cloud could not be listed until it called the machine gone) it can't
 even be asked. The agent can be: its workers finish the job in hand, then everything on the node
 ends, itself included. Whether the machine still runs, and costs, only its owner can find out.
+
+Who has lost its account (the registrar takes it 15 s after the end) can't be called: it asks
+for a new one, and the registrar tells it the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
-from agent.messages import agent_service
+from agent.messages import ADOPTED_CLOUD, agent_service
 from agent.rpc_client import CallFailed
 from coordinator.provisioner.cloud_calls import Tools
 from coordinator.provisioner.lifecycle import Record, note
 
 #: An agent has so long to answer, s.
 STOP_TIMEOUT = 3.0
+#: A teardown tells everyone whose record ended within so many seconds, at most so many.
+ENDED_WITHIN, ENDED_AT_MOST = 3600.0, 1000
 
 
 def tell_to_stop(tools: Tools, records: Sequence[Record], node_ids: Collection[str]) -> None:
@@ -39,6 +45,35 @@ def tell_to_stop(tools: Tools, records: Sequence[Record], node_ids: Collection[s
             if record.cloud_id is None
         ]
     )
+    for record in _reached(tools, list(told.values())):
+        _say(tools, record)
+
+
+def stop_denied(tools: Tools, known: set[str]) -> list[dict[str, Any]]:
+    """Tell every agent to stop whose cloud calls its machine gone; those that answered.
+
+    For a teardown, in which nobody judges who is a zombie: whose machine is gone indeed has no
+    queue, which the broker says at once. May be repeated; ``known``: whom the history has.
+    """
+    latest = tools.records.ended(tools.clock() - ENDED_WITHIN, ENDED_AT_MOST)
+    there = _reached(tools, [one for one in latest if one.cloud != ADOPTED_CLOUD])
+    for record in there:
+        if record.node_id not in known:
+            known.add(record.node_id)
+            _say(tools, record)
+    return [
+        {
+            "node_id": record.node_id,
+            "cloud": record.cloud,
+            "cloud_id": record.cloud_id,
+            "drain_timeout": record.drain_timeout,
+        }
+        for record in there
+    ]
+
+
+def _reached(tools: Tools, records: Sequence[Record]) -> list[Record]:
+    """Tell the agents of ``records`` to stop; whose answered."""
 
     def tell(node_id: str) -> bool:
         try:
@@ -47,16 +82,19 @@ def tell_to_stop(tools: Tools, records: Sequence[Record], node_ids: Collection[s
             return False
         return True
 
-    for record, reached in zip(told.values(), tools.in_parallel(tell, list(told)), strict=True):
-        if reached:
-            tools.events.append(
-                "zombie_told_to_stop",
-                pool=record.pool,
-                node=record.node_id,
-                reason=f"{_which(record)}, and its agent speaks: it ends its programs and itself; "
-                "whether the machine runs, and costs, see in the cloud",
-                cloud=record.cloud,
-            )
+    answers = tools.in_parallel(tell, [record.node_id for record in records])
+    return [record for record, answered in zip(records, answers, strict=True) if answered]
+
+
+def _say(tools: Tools, record: Record) -> None:
+    tools.events.append(
+        "zombie_told_to_stop",
+        pool=record.pool,
+        node=record.node_id,
+        reason=f"{_which(record)}, and its agent speaks: it ends its programs and itself; "
+        "whether the machine runs, and costs, see in the cloud",
+        cloud=record.cloud,
+    )
 
 
 def _which(record: Record) -> str:

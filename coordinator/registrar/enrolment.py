@@ -62,6 +62,10 @@ class EnrolmentRefused(EpuError):
     """This machine may not join, now or later: its node is gone or belongs to another."""
 
 
+class NodeEnded(EnrolmentRefused):
+    """The machine was this node, which is at its end: its agent is to end what runs there."""
+
+
 class NoSuchNode(EnrolmentRefused):
     """Nobody wants a node of that name, or a pool of that name is not kept."""
 
@@ -135,7 +139,7 @@ class Registrar:
             newcomer = self._worker(request.launch_id, request.index)
         node_id, pool = newcomer.node_id, newcomer.pool
         if newcomer.state in _GONE:
-            raise EnrolmentRefused(f"node {node_id} is {newcomer.state}: not wanted any more")
+            self._turn_away(newcomer, nonce, now)
         if request.cloud_id and newcomer.cloud_id not in ("", request.cloud_id):
             reason = (
                 f"its cloud calls it {request.cloud_id}, and the machine of this node is"
@@ -325,6 +329,19 @@ class Registrar:
             self._tell_refusal(refusal, node_id, reason, self._clock())
             raise EnrolmentRefused(f"node {node_id}: {reason}")
         return TokenKind(self._enrolments.kind_of(node_id))
+
+    def _turn_away(self, known: _Newcomer, nonce: str, now: float) -> NoReturn:
+        """Who comes too late. One that was this node, and whose machine should be gone, has lost
+        its account and nobody can call it: it is told to stop here (``provisioner.zombies``).
+        """
+        why = f"node {known.node_id} is {known.state}: not wanted any more"
+        ended = known.state == InstanceState.TERMINATED.value
+        if not (ended and self._enrolments.is_bound(known.node_id, nonce)):
+            raise EnrolmentRefused(why)
+        reason = "it asks for its account, and its machine should be gone: it is told to stop;"
+        reason += " whether the machine runs, and costs, see in the cloud"
+        self._tell_refusal("zombie_told_to_stop", known.node_id, reason, now, pool=known.pool)
+        raise NodeEnded(why)
 
     def _refuse(self, node_id: str, reason: str, now: float, pool: str) -> NoReturn:
         self._tell_refusal("enrolment_refused", node_id, reason, now, pool=pool)

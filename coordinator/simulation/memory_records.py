@@ -121,6 +121,12 @@ class MemoryRecords(Records):
             if one.state is DRAINING or (one.state is RUNNING and one.drain_deadline is not None)
         ]
 
+    def ended(self, since: float, most: int) -> list[Record]:
+        every = (self._record(node) for node in self._rows)
+        found = [one for one in every if one.final and one.enrolled_at is not None]
+        found = [one for one in found if one.state_since >= since]
+        return sorted(found, key=lambda one: (-one.state_since, one.node_id))[:most]
+
     def named(self, node_ids: Iterable[str]) -> dict[str, Record]:
         wanted = (node for node in set(node_ids) if node in self._rows)
         return {one.node_id: one for one in self._sorted(wanted)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,6 +16,9 @@ from typing import Any
 from coordinator.controller.records import PoolRecords
 from coordinator.errors import ConfigProblem, Problem
 from coordinator.store.session import open_store
+
+#: What SQLite says of a file as a whole is in so many bytes at its beginning.
+_HEADER = 100
 
 
 def recordings_in(
@@ -39,6 +42,23 @@ def recordings_in(
                 before = page[-1]["id"]
                 if at is not None:
                     break
+
+
+def may_lack_the_newest(file: Path) -> str:
+    """Why the newest rows may be missing from a copy, and how to make a whole one; "" if not.
+
+    What was written last is beside the store, in its ``-wal`` file. One that was copied alone
+    looks just like one that has been written back; made by VACUUM INTO it does not.
+    """
+    with suppress(OSError), file.open("rb") as opened:
+        in_wal_mode = opened.read(_HEADER)[18:20] == b"\x02\x02"
+        if in_wal_mode and not file.with_name(f"{file.name}-wal").exists():
+            how = f"sqlite3 {file.name} \"VACUUM INTO 'copy.db'\""
+            return (
+                f"{file} has no {file.name}-wal beside it: if it was copied from a run, the newest"
+                f" decisions may be missing (to copy: {how})"
+            )
+    return ""
 
 
 def _copied(file: Path, copy: Path) -> None:

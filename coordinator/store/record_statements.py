@@ -21,7 +21,8 @@ _RESTLESS = sorted({one.value for one in InstanceState} - {InstanceState.RUNNING
 class RecordStatements:
     """Selects of ``columns`` of instances, with their launch's ``called_at``, oldest first.
 
-    Their parameters: ``cloud``, ``launch_id``, and ``names`` for many launch ids or node ids.
+    Their parameters: ``cloud``, ``launch_id``, and ``names`` for many launch ids or node ids;
+    ``since`` and ``most`` of ``ended``.
     """
 
     def __init__(self, columns: Iterable[str]) -> None:
@@ -58,6 +59,17 @@ class RecordStatements:
             .order_by(instances.c.wanted_at, instances.c.node_id)
         )
         self.drains = every.where(or_(state == InstanceState.DRAINING.value, cancelled))
+        #: Nodes that are at their end, the latest first.
+        self.ended = (
+            every.where(
+                state.in_(FINAL),
+                instances.c.enrolled_at.is_not(None),
+                instances.c.state_since >= bindparam("since"),
+            )
+            .order_by(None)
+            .order_by(instances.c.state_since.desc(), instances.c.node_id)
+            .limit(bindparam("most"))
+        )
         self.named = every.where(instances.c.node_id.in_(names))
         self.waiting = every.where(
             instances.c.launch_id == bindparam("launch_id"), state.in_(waits)

@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.pool import StaticPool
 
+from agent.watchdog import may_take_long
 from coordinator.errors import ConfigProblem, Problem
 from coordinator.store.schema import HEAD, metadata
 
@@ -102,7 +103,7 @@ def _migrate(engine: Engine, revision: str | None) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with engine.begin() as connection:
+    with may_take_long(), engine.begin() as connection:
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")

@@ -24,6 +24,17 @@ class StepTaken(Part):
     detail: str
 
 
+class DeniedMachine(Part):
+    """A machine that its cloud calls gone, and whose agent spoke and was told to stop."""
+
+    node_id: str
+    cloud: str
+    cloud_id: str | None
+    """Null: nobody learned the cloud's name for it."""
+    silent: bool
+    """Its agent answered no more before the teardown went on."""
+
+
 class Receipt(Part):
     """The proof of a teardown."""
 
@@ -35,6 +46,8 @@ class Receipt(Part):
     left_on_purpose: bool
     adopted: list[str]
     """Workers whose machines people booted: stopped, the machines left to them."""
+    denied: list[DeniedMachine]
+    """Look in the cloud whether they run: no listing shows them."""
     started_at: float
     ended_at: float
     seconds: float

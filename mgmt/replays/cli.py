@@ -48,6 +48,9 @@ def replay_command(
       epu replay demo
       epu replay demo --pool epu-sleeper --at 10m
       epu replay --store /tmp/controller.db --json
+
+    A run's store is copied by: sqlite3 controller.db "VACUUM INTO 'copy.db'" (what was written
+    last is in another file beside it).
     """
     from coordinator.simulation.replay_decisions import Replayer
     from mgmt.events.cli import moment_of
@@ -89,6 +92,10 @@ def stored_rows(
     from mgmt.run_locator import NoCoordinator
 
     if store is not None:
+        from coordinator.simulation.replay_source import may_lack_the_newest
+
+        if doubt := may_lack_the_newest(store):
+            invocation.output.note(doubt)
         yield from _of_file(store, pool, at)
         return
     try:

@@ -18,6 +18,7 @@ import pytest
 from bootlevels.plans.sleeper.producer import job_ids, produce
 from coordinator.clouds.base import MachineState
 from coordinator.clouds.process import kill_machine
+from coordinator.testing import eventually
 from mgmt.broker_files import BrokerFiles
 from mgmt.broker_processes import beam_of, node_processes, send_signal
 
@@ -141,10 +142,8 @@ def test_a_part_that_stands_still_makes_nobody_missing_and_the_loss_meanwhile_is
         os.kill(pid, signal.SIGSTOP)
         try:
             kill_machine(system.cloud.root, min(before))
-            end = time.monotonic() + AWAY
-            while time.monotonic() < end:
-                assert before - {min(before)} <= pool.machines()
-                time.sleep(0.5)
+            left = before - {min(before)}
+            all_the_while(AWAY, lambda: left <= pool.machines(), "the others stay")
         finally:
             os.kill(pid, signal.SIGCONT)
         at = time.time()
@@ -176,14 +175,14 @@ def outlast(system: Any, pool: Any, seconds: float, figure: Figure) -> None:
     """The broker is away; meanwhile a process and an agent have to start without it."""
     before = pool.wait_whole(2)
     system.stop_broker()
-    end = time.monotonic() + seconds
     system.kill_process("controller")
     system.kill_process("sensors")
-    while time.monotonic() < end:
-        states = {name: state for name, (state, _) in system.processes().items()}
-        assert "FATAL" not in states.values(), states
-        assert pool.machines() == before
-        time.sleep(0.5)
+
+    def well() -> bool:
+        states = [state for state, _ in system.processes().values()]
+        return "FATAL" not in states and pool.machines() == before
+
+    all_the_while(seconds, well, "nobody is FATAL, nobody is replaced")
     pool.kill_agent(min(before))
     system.start_broker()
     at = time.time()
@@ -193,6 +192,17 @@ def outlast(system: Any, pool: Any, seconds: float, figure: Figure) -> None:
     assert pool.wait_whole(2) == before
     assert pool.launched() == 2
     expect_healing(system, pool, figure, f"after {seconds:g} s without a broker")
+
+
+def all_the_while(seconds: float, holds: Callable[[], bool], what: str) -> None:
+    """For so long it holds, whenever somebody looks."""
+    end = time.monotonic() + seconds
+
+    def over() -> bool:
+        assert holds(), f"not all the while: {what}"
+        return time.monotonic() >= end
+
+    eventually(over, 2 * seconds + 30, pause=0.5)
 
 
 def wait_until_heard(system: Any, pool: Any, nodes: set[str]) -> None:

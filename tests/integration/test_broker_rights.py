@@ -646,18 +646,30 @@ def test_the_end_of_an_agents_queue_is_told_as_an_event(
     eventually(told, message="the deletion of the agent's queue was not told")
 
 
-def test_the_policy_limits_agent_queues_that_were_declared_without_limits(
-    broker: BrokerAccess, coordinator: Login, eventually: Callable[..., Any]
+@pytest.mark.parametrize(
+    ("queue", "limits"),
+    [
+        ("rpc-agent-forgetful", {"expires": 60_000, "message-ttl": 15_000}),
+        ("rpc-controller-a-pool", {"expires": 600_000}),
+        ("rpc-sensors-a-pool", {"expires": 600_000}),
+    ],
+)
+def test_the_policies_limit_queues_that_their_service_may_leave_behind(
+    broker: BrokerAccess,
+    coordinator: Login,
+    eventually: Callable[..., Any],
+    queue: str,
+    limits: dict[str, int],
 ) -> None:
-    coordinator.channel().queue_declare("rpc-agent-forgetful", exclusive=True)
+    coordinator.channel().queue_declare(queue, exclusive=True)
     account = broker.accounts["coordinator"]
 
     def policy() -> Any:
         answer = requests.get(
-            f"{broker.management_url}/api/queues/epu/rpc-agent-forgetful",
+            f"{broker.management_url}/api/queues/epu/{queue}",
             auth=(account.user, account.password),
             timeout=5,
         )
         return json.loads(answer.text).get("effective_policy_definition")
 
-    assert eventually(policy) == {"expires": 60_000, "message-ttl": 15_000}
+    assert eventually(policy) == limits

@@ -408,6 +408,21 @@ def test_stop_by_rpc_ends_the_whole_node(
     eventually(lambda: _unknown(call, node.node_id))
 
 
+def test_a_node_that_is_not_wanted_any_more_ends_when_it_asks_for_its_account(
+    registrar: Any, broker_admin: Any, start_agent: StartAgent, eventually: Eventually
+) -> None:
+    """Its cloud called its machine gone, and it was not; nobody can call it without an account."""
+    registrar.start()
+    role = NodeRole(programs={"work": ProgramSpec(command=FOR_EVER)}, heartbeat_interval=0.5)
+    node = ready_node(start_agent, registrar, eventually, role)
+    work = node.pid_of("work")
+    registrar.refuse = "NodeEnded"
+    broker_admin.delete_user(f"node-{node.node_id}")
+    node.process.wait(60)
+    assert not psutil.pid_exists(work)
+    assert "everything on this node ends" in node.agent_log()
+
+
 def test_a_wrong_config_is_one_clear_line_and_exit_two(make_node: Callable[..., Any]) -> None:
     import subprocess
     import sys

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from agent.config import AgentConfig
 from agent.enrolment import (
     AccountStanding,
+    NodeEnded,
     back_off,
     become_a_node,
     enrol,
@@ -152,6 +153,17 @@ def test_a_refused_account_is_replaced_by_a_new_enrolment(config: AgentConfig) -
         config, script.ask, lambda _: AccountStanding.REFUSED, script.pauses.append, lambda: 0.0
     )
     assert found == fresh == stored_answer(config)
+
+
+def test_only_a_machine_that_was_a_node_is_told_that_it_is_at_its_end(config: AgentConfig) -> None:
+    """What never was a node has nothing to end, and who refused it may be put right."""
+    ended = RemoteError("NodeEnded", "node l1-0 is TERMINATED: not wanted any more")
+    script = Script(ended, ANSWER)
+    assert run(config, script) == ANSWER
+    assert script.pauses == [60.0]
+    script, refused = Script(ended), AccountStanding.REFUSED
+    with pytest.raises(NodeEnded, match="not wanted"):
+        become_a_node(config, script.ask, lambda _: refused, script.pauses.append, lambda: 0.0)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"node_id": 1}'])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from click.testing import CliRunner
 
 from coordinator.engines.base import Decision
 from coordinator.engines.n_preserving import NPreserving
+from coordinator.simulation.replay_source import may_lack_the_newest
 from mgmt.replays.cli import replay_command
 from tests.interrupted.system import POOL, SECTION, World
 
@@ -57,6 +61,22 @@ def test_all_that_a_controller_decided_is_decided_again_from_its_store(
     assert {"what": "size", "then": 3, "now": 2} in grown
     assert replay("--store", store, "--pool", "other")[1]["replayed"] == 0
     assert replay("--store", store, "--at", "1970-01-13T00:00")[1]["replayed"] <= 1
+
+
+def test_a_store_that_was_copied_alone_is_doubted_and_one_that_was_copied_whole_is_not(
+    lived: World, tmp_path: Path
+) -> None:
+    live = lived.directory / "controller.db"
+    alone, whole = tmp_path / "alone.db", tmp_path / "whole.db"
+    shutil.copy(live, alone)
+    with closing(sqlite3.connect(live)) as connection:
+        connection.execute(f"VACUUM INTO '{whole}'")
+    assert (
+        replay("--store", str(whole))[1]["replayed"] == replay("--store", str(live))[1]["replayed"]
+    )
+    doubts = {one: may_lack_the_newest(one) for one in (live, whole, alone)}
+    assert not doubts[live] and not doubts[whole]
+    assert "VACUUM INTO" in doubts[alone] and "alone.db-wal" in doubts[alone]
 
 
 def test_a_file_that_is_no_store_is_said_in_one_sentence(tmp_path: Path) -> None:

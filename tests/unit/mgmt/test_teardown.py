@@ -15,8 +15,16 @@ from agent.rpc_client import CallTimeout, RemoteError, UnknownService
 from coordinator.errors import EpuError
 from mgmt import teardown
 from mgmt.exit_codes import WorkersRemain, verdict
-from mgmt.teardown import Clock, Teardown, Wishes, progress_text
-from mgmt.teardown_record import Inventory, Listing, Machine, Step, StepState, record_of
+from mgmt.teardown import Clock, Teardown, Wishes
+from mgmt.teardown_record import (
+    Inventory,
+    Listing,
+    Machine,
+    Step,
+    StepState,
+    progress_text,
+    record_of,
+)
 
 
 class World:
@@ -40,6 +48,9 @@ class World:
         self.forgets: set[str] = set()
         self.fails_at = ""
         self.adopted: list[str] = []
+        #: Node id -> for how many questions it goes on after its cloud called it gone.
+        self.denied: dict[str, int] = {}
+        self.drain_timeout = 60.0
         self.window = 0.0
         self.hidden_until = 0.0
 
@@ -56,6 +67,10 @@ class World:
         if method == "terminate_all":
             self.done.append("terminate_all now" if args[0] else "terminate_all")
             return self._progress()
+        if method == "stop_denied":
+            self.denied = {name: left - 1 for name, left in self.denied.items() if left > 0}
+            known = {"cloud": "here", "cloud_id": None, "drain_timeout": self.drain_timeout}
+            return [{"node_id": name, **known} for name in self.denied]
         assert method == "progress"
         if any(step.startswith("terminate_all") for step in self.done):
             self.machines = self.machines[self.pace :]
@@ -433,3 +448,58 @@ def test_workers_below_a_standing_base_are_its_provisioners_business(tmp_path: P
     with pytest.raises(WorkersRemain, match="epu repair"):
         world.teardown().perform(Wishes())
     assert world.machines and not world.ended_by_clouds
+
+
+# ------------------------------------------------------------------ machines that clouds deny
+
+
+def test_machines_that_their_clouds_deny_are_told_to_stop_and_are_in_the_receipt(tmp_path):
+    world = World(tmp_path)
+    world.denied = {"z-0": 5, "z-1": 1}
+    receipt = world.teardown().perform(Wishes())
+    assert receipt.clean and [(one.node_id, one.silent) for one in receipt.denied] == [
+        ("z-0", True),
+        ("z-1", True),
+    ]
+    assert world.denied == {}, "their last jobs were waited for before the broker went"
+    assert "told to stop" in "\n".join(receipt.lines())
+    assert json.loads((tmp_path / "receipt.json").read_text())["denied"][0]["node_id"] == "z-0"
+
+
+@pytest.mark.parametrize(("now", "waits"), [(False, 65), (True, 5)])
+def test_a_machine_that_does_not_stop_is_waited_for_as_long_as_a_drain_and_named(
+    tmp_path, now, waits
+):
+    world = World(tmp_path, workers=0)
+    world.denied = {"z-0": 10_000}
+    began = world.time
+    receipt = world.teardown().perform(Wishes(now=now))
+    assert waits <= world.time - began <= waits + 5
+    assert [one.silent for one in receipt.denied] == [False]
+    assert "still speaking: z-0" in receipt.steps["stop_denied"].detail
+    assert world.done[-1] == "levels"
+
+
+def test_who_was_told_in_an_attempt_that_was_cut_short_is_in_the_receipt_of_the_next(tmp_path):
+    world = World(tmp_path)
+    world.denied = {"z-0": 2}
+    world.cloud_answers = False
+    with pytest.raises(WorkersRemain):
+        world.teardown().perform(Wishes(timeout=3))
+    world.cloud_answers, world.denied = True, {}
+    receipt = world.teardown().perform(Wishes())
+    assert [(one.node_id, one.silent) for one in receipt.denied] == [("z-0", True)]
+
+
+def test_a_coordinator_that_can_not_tell_them_keeps_no_teardown_from_its_end(tmp_path):
+    world = World(tmp_path)
+    ask = world.call
+
+    def of_before(service, method, *args, timeout):
+        if method == "stop_denied":
+            raise RemoteError("MethodNotFound", "stop_denied")
+        return ask(service, method, *args, timeout=timeout)
+
+    world.call = of_before
+    receipt = world.teardown().perform(Wishes())
+    assert receipt.clean and "not known" in receipt.steps["stop_denied"].detail

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.provisioner.looks import LOOKS_AFTER, LOOKS_APART, Looks
+from coordinator.provisioner.looks import LOOKS_AFTER, LOOKS_APART, WHOLE_LOOKS_APART, Looks
 
 
 def lose(world: Any, *node_ids: str, heard: tuple[str, ...] = ()) -> None:
@@ -34,7 +34,9 @@ def just_listed(world: Any) -> None:
         world.pass_time(0.1, step=0.1)
 
 
-@pytest.mark.parametrize(("lag", "found_within"), [(0.0, 0.1), (0.9, 1.1), (1.8, 2.1), (3.5, 4.1)])
+@pytest.mark.parametrize(
+    ("lag", "found_within"), [(0.0, 0.1), (0.4, 0.6), (0.9, 1.1), (1.8, 2.1), (3.5, 4.1)]
+)
 def test_a_lost_machine_that_the_cloud_still_lists_is_looked_at_again_soon(
     make_world: Callable[..., Any], lag: float, found_within: float
 ) -> None:
@@ -95,7 +97,8 @@ def test_a_mass_loss_costs_a_few_listings_and_not_one_for_each(
         world.tick()
         world.clock.now += 0.05
     world.pass_time(6)
-    assert listings(world) - before <= 10
+    # Looks over the seconds in which they are lost and the four after them; whole listings.
+    assert listings(world) - before <= 14
     assert set(world.states().values()) == {"TERMINATED"}
 
 
@@ -142,9 +145,15 @@ def test_looks_are_apart_end_and_leave_out_nobody(hints: list[tuple[float, str]]
     assert looks.next_at() == math.inf
 
 
+def test_looks_at_very_many_are_whole_listings_and_further_apart() -> None:
+    looks = Looks().hinted(["a"], 10.0).looked(10.0, whole=True)
+    assert looks.next_at() == 10.0 + WHOLE_LOOKS_APART > 10.0 + LOOKS_APART
+
+
 def test_a_whole_listing_is_a_look_at_everybody() -> None:
     looks = Looks().hinted(["a", "b"], 10.0).listed(10.5)
     assert looks.due(10.6) == frozenset()
+    assert looks.due(10.7) == frozenset()
     assert looks.due(11.0) == {"a", "b"}, "the looks that come after it are still to come"
 
 

@@ -66,6 +66,22 @@ def test_a_zombie_whose_cloud_was_asked_is_told_to_stop_as_well(world: Any) -> N
     assert world.clouds["cloud"].calls.count("terminate") == 2
 
 
+def test_a_teardown_tells_everyone_who_speaks_after_its_end_and_says_so_once(world: Any) -> None:
+    world.running(3)
+    for number in range(3):
+        world.agents[f"l1-{number}"] = {"stop": None}
+    world.apply(world.terminate("l1-0"))
+    world.pass_time(30)
+    world.asked.clear()
+    (told,) = world.part.stop_denied()
+    assert (told["node_id"], told["cloud"], told["cloud_id"]) == ("l1-0", "cloud", "m-000001")
+    assert told["drain_timeout"] == 100.0
+    assert ("agent-l1-2", "stop") not in world.asked, "it runs, and is no zombie"
+    assert world.part.stop_denied() and len(world.events("zombie_told_to_stop")) == 1
+    world.pass_time(7200)
+    assert world.part.stop_denied() == [], "whoever ended long ago has lost its account long ago"
+
+
 def ended(cloud: str, **fields: Any) -> Record:
     return Record(
         node_id=NODE, launch_id="l1", index=0, pool="p", cloud=cloud, wanted_at=0.0,

@@ -19,7 +19,7 @@ from agent.wire import to_wire
 from coordinator.enrolment_token import TokenRejected, mint
 from coordinator.errors import RetryLater
 from coordinator.events import EventLog
-from coordinator.registrar.enrolment import EnrolmentRefused, Registrar
+from coordinator.registrar.enrolment import EnrolmentRefused, NodeEnded, Registrar
 from coordinator.registrar.records import Enrolments
 from coordinator.store.session import open_store
 
@@ -258,11 +258,27 @@ def test_a_known_nonce_does_not_make_a_forged_token_good(world: World) -> None:
         world.registrar.enrol(request(token="100.forged"))
 
 
-def test_a_known_node_with_an_old_token_that_is_gone_stays_out(world: World) -> None:
+def test_a_known_node_with_an_old_token_that_is_gone_stays_out_and_is_told_to_stop(
+    world: World,
+) -> None:
     world.registrar.enrol(request())
     world.now, world.states["l-0"] = 1e6, "TERMINATED"
-    with pytest.raises(EnrolmentRefused, match="not wanted"):
-        world.registrar.enrol(request())
+    for _ in range(2):
+        with pytest.raises(NodeEnded, match="not wanted"):
+            world.registrar.enrol(request())
+    told = [one for one in world.events.read() if one.name == "zombie_told_to_stop"]
+    assert [(one.node, one.pool) for one in told] == [("l-0", "p")]
+
+
+@pytest.mark.parametrize(("state", "nonce"), [("TERMINATING", "n1"), ("TERMINATED", "n2")])
+def test_nobody_is_told_to_stop_before_its_end_or_for_another(
+    world: World, state: str, nonce: str
+) -> None:
+    world.registrar.enrol(request())
+    world.states["l-0"] = state
+    with pytest.raises(EnrolmentRefused) as refusal:
+        world.registrar.enrol(request(nonce=nonce))
+    assert not isinstance(refusal.value, NodeEnded)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ run, two that drain for a day, one that vanished and one batch a size.
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -90,3 +92,33 @@ def test_a_system_on_old_stores_goes_on_with_its_work(old_stores: Path) -> None:
 
 
 _STATES = "select state from instances"
+
+
+MIGRATES_SLOWLY = """
+import sys
+from agent import green
+import alembic.command, eventlet
+from agent.watchdog import stay_awake
+from coordinator.store.session import open_store
+
+block, upgrade = eventlet.patcher.original("time").sleep, alembic.command.upgrade
+
+def slowly(*given):
+    block(2.0)
+    upgrade(*given)
+
+alembic.command.upgrade = slowly
+eventlet.spawn_n(stay_awake, 0.7)
+eventlet.sleep(0)
+open_store(sys.argv[1])
+print("migrated", flush=True)
+block(20.0)
+"""
+
+
+def test_a_migration_that_takes_long_is_no_process_that_hangs(old_stores: Path) -> None:
+    """A large store: ended by the alarm it would be begun again for ever. Afterwards it rings."""
+    words = [sys.executable, "-c", MIGRATES_SLOWLY, str(old_stores / "provisioner.db")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "migrated\n", done.stderr
+    assert done.returncode == 1 and "Timeout" in done.stderr

@@ -92,6 +92,8 @@ class World:
                 return None
             case "terminate_all":
                 self.ordered = True
+            case "stop_denied":
+                return []
             case "progress":
                 if self.ordered and self.machines:
                     self.machines.pop()

@@ -34,6 +34,7 @@ WIRE = (
     "agent.bus",
     "agent.green",
     "agent.process",
+    "agent.watchdog",
     "agent.worker",
 )
 #: Values and parsers that people's text goes through, shared by all who read such text.

@@ -1,7 +1,8 @@
 """Tables as text, for a terminal of some width. PURE.
 
-Nothing is ever cut: a name that ends in an ellipsis can't be copied, and a table without its
-last column, the sentence, does not say why. What does not fit beside goes beneath.
+No name is ever cut: one that ends in an ellipsis can't be copied. Nor is the last column, the
+sentence that says why: what does not fit beside goes beneath. Only a live view, which has as
+many lines as its terminal, cuts sentences.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 _GAP = 2
 #: A last column with less room, in characters, goes on lines of its own.
 _LEAST_ROOM = 30
+_LEAST_CUT = 20
 _BENEATH = 4
 
 
@@ -49,24 +51,15 @@ def lines_for(
     beneath its row. ``spare``: columns to be left out, in this order, before the others don't
     fit; wider than that nothing is shortened.
     """
-    shown = list(range(len(columns) - 1))
-    widths = [max([len(name), *(len(row[at]) for row in rows)]) for at, name in enumerate(columns)]
-
-    def beside() -> int:
-        return sum(widths[at] + _GAP for at in shown)
-
-    for name in spare:
-        if beside() - _GAP > width and name in columns[:-1]:
-            shown.remove(columns.index(name))
-    start, room = beside(), width - beside()
+    widths = _widths(columns, rows)
+    shown, start = _spared(width + _GAP, columns, widths, spare)
+    room = width - start
     if beneath := room < min(_LEAST_ROOM, widths[-1]):
         start, room = _BENEATH, max(width - _BENEATH, _LEAST_ROOM)
     lines: list[list[Piece]] = []
     for number, row in enumerate([columns, *rows]):
         head = number == 0
-        cells = [
-            Piece(row[at].ljust(widths[at]) + " " * _GAP, row[at], is_head=head) for at in shown
-        ]
+        cells = _cells(row, shown, widths, head)
         sentence = textwrap.wrap(row[-1], room, break_on_hyphens=False) or [""]
         if not beneath:
             cells.append(Piece(sentence.pop(0), row[-1], is_head=head))
@@ -75,3 +68,45 @@ def lines_for(
         lines.append(cells)
         lines += [[Piece(" " * start + text, row[-1], is_head=head)] for text in sentence]
     return lines
+
+
+def cut_lines_for(
+    width: int,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    spare: Sequence[str] = (),
+) -> list[list[Piece]]:
+    """As ``lines_for``, each row exactly one line: its sentence is cut where the width ends."""
+    widths = _widths(columns, rows)
+    shown, start = _spared(width - _LEAST_CUT, columns, widths, spare)
+    room = max(width - start, 0)
+    lines = []
+    for number, row in enumerate([columns, *rows]):
+        text = row[-1] if len(row[-1]) <= room else row[-1][: max(room - 1, 0)] + "…"[:room]
+        cells = _cells(row, shown, widths, number == 0)
+        lines.append([*cells, Piece(text, row[-1], is_head=number == 0)])
+    return lines
+
+
+def _widths(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max([len(name), *(len(row[at]) for row in rows)]) for at, name in enumerate(columns)]
+
+
+def _spared(
+    width: int, columns: Sequence[str], widths: Sequence[int], spare: Sequence[str]
+) -> tuple[list[int], int]:
+    """Which columns but the last are shown, and how wide they are with the gaps behind them."""
+    shown = list(range(len(columns) - 1))
+    beside = sum(widths[at] + _GAP for at in shown)
+    for name in spare:
+        if beside > width and name in columns[:-1]:
+            at = columns.index(name)
+            shown.remove(at)
+            beside -= widths[at] + _GAP
+    return shown, beside
+
+
+def _cells(
+    row: Sequence[str], shown: Sequence[int], widths: Sequence[int], head: bool
+) -> list[Piece]:
+    return [Piece(row[at].ljust(widths[at]) + " " * _GAP, row[at], is_head=head) for at in shown]

@@ -61,7 +61,8 @@ def verdict(problem: BaseException) -> tuple[int, list[str]]:
     if isinstance(problem, RemoteError):
         return ExitCode.PROBLEM, _lines(problem)
     if isinstance(problem, CallFailed):
-        return ExitCode.UNREACHABLE, _lines(problem)
+        *before, last = _lines(problem)
+        return ExitCode.UNREACHABLE, [*before, f"{last} (see: epu doctor)"]
     what = f"{type(problem).__name__}: {problem}".splitlines()[0]
     return ExitCode.PROBLEM, [f"{what} (a defect; EPU_DEBUG=1 shows where)"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mgmt.output import age_text, clock_text, text_of
@@ -34,6 +34,10 @@ def node_lines(document: Mapping[str, Any]) -> list[str]:
         ("template", text_of(document["template"])),
         ("wanted", ago(document["wanted_at"])),
     ]
+    if document.get("price") is not None:
+        facts.append(("price", price_text(document["price"], now - document["wanted_at"])))
+    if document.get("protected"):
+        facts.append(("protected", "yes: its pool keeps it ('epu node unprotect' lets it go)"))
     if document["state"] in _STARTING or document["boot_cause"]:
         facts.append(("start", start_text(document)))
     if document["boot_cause"]:
@@ -62,9 +66,26 @@ def figure_lines(document: Mapping[str, Any]) -> list[str]:
     lines = ["", f"  figures, heard {age_text(heard)} ago"]
     for name in sorted(figures):
         measured = f"  measured {age_text(heard + ages[name])} ago" if name in ages else ""
-        lines.append(f"    {name:<32} {figures[name]:>14,.2f}{measured}")
+        lines.append(f"    {name:<32} {figure_text(name, figures[name]):>14}{measured}")
     lines += [f"    sensor {name}: {problem}" for name, problem in sorted(problems.items())]
     return lines
+
+
+def figure_text(name: str, value: float) -> str:
+    """A figure with its unit, where it is one of the machine's own (docs/pools.md)."""
+    last = name.rpartition(".")[2]
+    if last in ("memory_available", "rss", "agent_rss"):
+        return f"{value / 2**20:,.1f} MiB"
+    if last in ("network_sent", "network_received"):
+        return f"{value / 2**10:,.1f} KiB/s"
+    if last.endswith("_percent") and (last == name or name.startswith("program.")):
+        return f"{value:,.1f} %"
+    return f"{value:,.2f}"
+
+
+def price_text(price: float, age: float) -> str:
+    """What a machine costs, and has cost if it was paid since it was wanted ``age`` s ago."""
+    return f"{price:g} $/h, about {price * max(age, 0.0) / 3600:.2f} $ so far"
 
 
 def start_text(document: Mapping[str, Any]) -> str:
@@ -98,11 +119,28 @@ def busy_text(document: Mapping[str, Any]) -> str:
     return ("yes" if busy else "no") + count + (f", for {age_text(spell)}" if spell else "")
 
 
-def history_rows(document: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Time, state, who and why of each change, oldest first."""
+#: Events that the changes of a node's state tell already.
+_TOLD_BY_STATES = frozenset({
+    "new_node", "node_started", "node_ready", "node_ready_failed", "node_terminating",
+    "node_terminated", "drain_started",
+})  # fmt: skip
+
+
+def history_rows(
+    document: Mapping[str, Any], events: Sequence[Mapping[str, Any]] = ()
+) -> list[tuple[str, str, str, str]]:
+    """Time, state (or event, in lower case), who and why of all that happened, oldest first."""
+    rows = [
+        (line["at"], line["state"], line["actor"], line["reason"]) for line in document["history"]
+    ]
+    rows += [
+        (event["time"], event["name"], event["actor"] or event["source"], event["reason"])
+        for event in events
+        if event["name"] not in _TOLD_BY_STATES
+    ]
     return [
-        (clock_text(line["at"]), line["state"], line["actor"], _one_line(line["reason"]))
-        for line in document["history"]
+        (clock_text(at), what, text_of(who), _one_line(str(why)))
+        for at, what, who, why in sorted(rows, key=lambda row: float(row[0]))
     ]
 
 

@@ -211,5 +211,7 @@ def node_row(instance: InstanceView, now: float, judged: Mapping[str, Any]) -> d
         "addresses": list(instance.addresses),
         "template": instance.template,
         "unique_id": instance.unique_id,
+        "price": instance.price,
+        "protected": instance.protected,
         "reason": instance.reason,
     }

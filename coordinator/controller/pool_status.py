@@ -43,6 +43,7 @@ def pool_line(
         "pending": counts.get("pending", 0),
         "draining": counts.get("draining", 0),
         "unhealthy": counts.get("unhealthy", 0),
+        "price": _price(outcome),
         "old": len(old) if old is not None else None,
         "rollout": None if memory.rollout is None else memory.rollout.status(old, now),
         "zombies": [
@@ -109,6 +110,14 @@ def pool_status(
             if one.state not in FINAL_STATES
         ],
     }
+
+
+def _price(outcome: CycleOutcome | None) -> float | None:
+    """$ per hour of the machines that are there, of those whose cloud tells; None: none does."""
+    if outcome is None:
+        return None
+    told = [one.price for one in outcome.observed.view.instances if one.price is not None]
+    return sum(told) if told else None
 
 
 def _failing(memory: PoolMemory, outcome: CycleOutcome | None, now: float) -> dict[str, Any] | None:

@@ -209,11 +209,15 @@ def _machines(seen: Evidence) -> Iterator[Finding]:
         if seen.listed:
             clouds = _names(set(seen.listed.values()))
             what = f"no provisioner answers, and {clouds} list {len(seen.listed)} workers"
+            dead = seen.broker_problem or seen.coordinator_runs is False
+            first = "they may be at work: repair the above and look again" if dead else (
+                f"epu repair {seen.run}"
+            )  # fmt: skip
             yield Finding(
                 "workers_without_provisioner",
                 f"{what}: {_names(seen.listed)}",
-                f"epu repair {seen.run}; if it is gone for ever: epu doctor {seen.run} --fix"
-                f" --end-workers, then epu teardown {seen.run}",
+                f"{first}; only if it is gone for ever: epu doctor {seen.run} --fix"
+                f" --yes --end-workers, then epu teardown {seen.run}",
                 Repair(Action.END_MACHINES, tuple(sorted(seen.listed)), grave=True),
             )
         return

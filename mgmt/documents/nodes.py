@@ -32,6 +32,10 @@ class NodeLine(Part):
     addresses: list[str]
     template: str
     unique_id: str | None
+    price: float | None
+    """$ per hour, where its cloud tells."""
+    protected: bool
+    """Whether a person keeps it: its pool neither shrinks by it nor replaces it."""
     reason: str
 
 

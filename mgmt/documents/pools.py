@@ -112,6 +112,8 @@ class PoolLine(Part):
     pending: int
     draining: int
     unhealthy: int
+    price: float | None
+    """$ per hour of all its machines whose cloud tells; null: none does."""
     old: int | None
     """Workers made otherwise than new ones would be; null: not looked at."""
     rollout: Rollout | None

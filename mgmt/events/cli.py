@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +20,16 @@ if TYPE_CHECKING:
 _LOG = click.Path(path_type=Path)
 #: Between two questions of ``--follow``, s.
 _FOLLOW_EVERY = 1.0
+#: So many events are looked at for the word that was meant.
+_LOOKED_AT = 5000
 
 
 @click.command()
 @click.argument("more_logs", metavar="[LOG]…", nargs=-1, type=_LOG)
 @click.option("--file", "logs", multiple=True, metavar="LOG…", type=_LOG,
               help="Read these log files or directories instead; nobody is asked.")  # fmt: skip
-@click.option("--since", metavar="WHEN", help="10m, 2h, 1d ago, or a local time (ISO 8601).")
+@click.option("--since", metavar="WHEN",
+              help="10m, 2h30m, 1d ago, or a local time: 17:20, 2026-01-31T12:00.")  # fmt: skip
 @click.option("--pool", metavar="POOL", help="Only of one pool.")
 @click.option("--node", metavar="NODE", help="Only of one node.")
 @click.option("--name", metavar="NAME", help="Only of one name, such as node_ready.")
@@ -102,7 +106,31 @@ def _ask(invocation: Invocation, filters: Filters) -> int:
     else:
         invocation.warn_of_missing(document)
     _show(invocation, document)
+    if not document["events"] and code == ExitCode.WELL:
+        _say_what_was_meant(invocation, filters)
     return code
+
+
+def _say_what_was_meant(invocation: Invocation, filters: Filters) -> None:
+    """Nothing was found: of a pool, node or name that the history does not know, say so."""
+    from agent.rpc_client import CallFailed
+    from coordinator.errors import EpuError, did_you_mean
+    from mgmt.run_events import Filters, ask_events
+
+    wanted = {"pool": filters.pool, "node": filters.node, "name": filters.name}
+    if not any(wanted.values()):
+        return
+    try:
+        with invocation.connection() as client:
+            seen = ask_events(client.call, Filters(limit=_LOOKED_AT), None, ANSWER_WITHIN)["events"]
+    except (EpuError, CallFailed):
+        return
+    for key, word in wanted.items():
+        known = {str(event[key]) for event in seen if event.get(key)}
+        if word and word not in known:
+            hint = did_you_mean(word, known)
+            near = f": {hint}" if hint.startswith("did you mean") else ""
+            invocation.output.warning(f"no event has the {key} '{word}'{near}")
 
 
 def _logs_here(invocation: Invocation) -> LogPlace:
@@ -150,6 +178,8 @@ def _follow(invocation: Invocation, filters: Filters) -> None:
                 # What happens meanwhile is told afterwards: the cursor knows the place.
                 document = {"events": [], "missing": {"management": str(problem)}}
             else:
+                if cursor is None and not document["events"]:
+                    _say_what_was_meant(invocation, filters)
                 cursor = document["cursor"]
             if document["missing"].keys() != missing.keys():
                 invocation.warn_of_missing(document)
@@ -176,17 +206,26 @@ def _row(event: dict[str, Any]) -> tuple[str, ...]:
 
 
 def moment_of(text: str, now: float, option: str = "--since") -> float:
-    """The epoch second of ``10m`` (ago) or of an ISO time; wrong usage otherwise."""
-    from datetime import datetime
+    """The epoch second of ``10m`` (ago), of ``17:20`` (the last time it was that), or of an
+    ISO time; wrong usage otherwise.
+    """
+    from datetime import datetime, timedelta
 
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    if text[-1:] in units and text[:-1].replace(".", "", 1).isdigit():
-        return now - float(text[:-1]) * units[text[-1]]
+    if re.fullmatch(r"(\d+(\.\d+)?[smhd])+", text):
+        units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+        parts = re.findall(r"([\d.]+)([smhd])", text)
+        return now - sum(float(number) * units[unit] for number, unit in parts)
     try:
+        if re.fullmatch(r"\d{1,2}:\d\d(:\d\d)?", text):
+            today = datetime.fromtimestamp(now)
+            hour, minute, *second = (int(part) for part in text.split(":"))
+            at = today.replace(hour=hour, minute=minute, second=(*second, 0)[0], microsecond=0)
+            return (at if at <= today else at - timedelta(days=1)).timestamp()
         return datetime.fromisoformat(text).timestamp()
     except ValueError:
         raise click.BadParameter(
-            f"'{text}' is neither like 90s, 10m, 2h, 1d nor a time like 2026-01-31T12:00",
+            f"'{text}' is neither like 90s, 10m, 2h30m, 1d nor a time like 17:20 or"
+            " 2026-01-31T12:00",
             param_hint=option,
         ) from None
 

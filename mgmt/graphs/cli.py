@@ -26,7 +26,8 @@ _LOG = click.Path(path_type=Path)
 @click.option("--file", "logs", multiple=True, metavar="LOG…", type=_LOG,
               help="Read these files or directories too; without RUN nobody is asked.")  # fmt: skip
 @click.option("--pool", metavar="POOL", help="Only of one pool.")
-@click.option("--since", metavar="WHEN", help="10m, 2h, 1d ago, or a local time (ISO 8601).")
+@click.option("--since", metavar="WHEN",
+              help="10m, 2h30m, 1d ago, or a local time: 17:20, 2026-01-31T12:00.")  # fmt: skip
 @system_options
 @pass_invocation
 def graph(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from mgmt.invocation.cli import Commands, Invocation, pass_invocation, system_options
@@ -27,6 +29,9 @@ def nodes(invocation: Invocation, pool: str | None, every: bool) -> None:
     columns = ["NODE", "POOL", "STATE", "SINCE", "HEALTH", "BUSY", "CLOUD"]
     if invocation.verbose:
         columns += ["CLOUD ID", "ADDRESSES", "TEMPLATE"]
+    priced = any(node.get("price") is not None for node in document["nodes"])
+    if priced:
+        columns.append("$/H")
     rows = []
     for node in document["nodes"]:
         row = [
@@ -40,7 +45,10 @@ def nodes(invocation: Invocation, pool: str | None, every: bool) -> None:
         ]
         if invocation.verbose:
             row += [text_of(node["cloud_id"]), ", ".join(node["addresses"]), node["template"]]
-        rows.append([*row, text_of(node["reason"])])
+        if priced:
+            row.append("-" if node.get("price") is None else f"{node['price']:g}")
+        protected = "protected; " if node.get("protected") else ""
+        rows.append([*row, protected + text_of(node["reason"])])
     invocation.warn_of_missing(document)
     table = Table([*columns, "REASON"], rows, empty="no nodes", spare=("CLOUD", "POOL", "BUSY"))
     invocation.output.result("nodes", document, [table])
@@ -58,6 +66,9 @@ def node_group() -> None:
 def show(invocation: Invocation, node_id: str) -> None:
     """All about one node: state, where it is in its start, why it failed, its history.
 
+    The history has each change of its state and what else people and the pool did to it:
+    who, when and why.
+
     \b
     Examples:
       epu node show web-3f2a9c01d7-0
@@ -67,7 +78,11 @@ def show(invocation: Invocation, node_id: str) -> None:
 
     document = invocation.ask("node", node_id)
     invocation.warn_of_missing(document)
-    history = Table(("TIME", "STATE", "BY", "WHY"), history_rows(document), empty="  no history")
+    told: list[dict[str, Any]] = []
+    if not invocation.as_json:
+        told = invocation.ask("events", None, None, node_id, None, 200)["events"]
+    rows = history_rows(document, told)
+    history = Table(("TIME", "WHAT", "BY", "WHY"), rows, empty="  no history")
     invocation.output.result("node", document, [*node_lines(document), "", history])
 
 

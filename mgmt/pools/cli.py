@@ -17,6 +17,8 @@ from mgmt.pool_rules.cli import commands as rules
 from mgmt.rollouts.cli import rollout_command, rollout_line
 
 _POOL = click.argument("pool_name", metavar="POOL")
+#: A system that has said nothing after so many seconds is not waited for, s.
+_FIRST_ANSWER = 7.0
 _STATES = ("STABLE", "PENDING", "HELD", "FAILED")
 
 
@@ -179,7 +181,7 @@ def add(invocation: Invocation, pool_name: str, path: Path) -> None:
 
 @click.command()
 @_POOL
-@click.option("--at", metavar="TIME", help="As it was then: 10m (ago) or 2026-01-31T12:00.")
+@click.option("--at", metavar="TIME", help="As it was then: 10m (ago), 17:20 or 2026-01-31T12:00.")
 @system_options
 @pass_invocation
 def explain(invocation: Invocation, pool_name: str, at: str | None) -> None:
@@ -212,7 +214,8 @@ def wait(invocation: Invocation, pool_name: str, state: str, timeout: float) -> 
     """Wait until a pool is in a state; exit 1 when it is not in time.
 
     STABLE and PENDING count when they were decided after the wait began, so that a change
-    made just before is never missed.
+    made just before is never missed. A system that never answers is exit 5 within seconds;
+    one that answered before is waited for when its broker or coordinator is restarted.
 
     \b
     Example:
@@ -223,7 +226,7 @@ def wait(invocation: Invocation, pool_name: str, state: str, timeout: float) -> 
 
     began = time.monotonic()
     deadline = began + timeout
-    said = ""
+    said, answered = "", False
     with invocation.connection() as client:
         while True:
             left = max(deadline - time.monotonic(), 1.0)
@@ -231,11 +234,16 @@ def wait(invocation: Invocation, pool_name: str, state: str, timeout: float) -> 
                 pool = ask(
                     client.call, "management", "pool", pool_name, timeout=min(left, ANSWER_WITHIN)
                 )
-            except CallFailed:
+            except CallFailed as problem:
                 # A restart of the broker or of a component is waited out like all else.
-                if time.monotonic() >= deadline:
+                now = time.monotonic()
+                if now >= deadline or (not answered and now >= began + _FIRST_ANSWER):
                     raise
+                if answered and str(problem) != said:
+                    said = str(problem)
+                    invocation.output.note(f"{said}; waiting for it")
             else:
+                answered = True
                 fresh = is_fresh(pool, time.monotonic() - began)
                 if fresh and pool["state"] == state.upper():
                     invocation.output.result("pool", pool, [f"pool {pool_name} is {state}"])
@@ -291,6 +299,7 @@ def _show_pool(invocation: Invocation, pool: dict[str, Any]) -> None:
         ("clouds", _clouds(pool)),
         *_machines(pool),
         *_rollout(pool),
+        *([("cost", f"{pool['price']:.4g} $/h")] if pool.get("price") is not None else []),
         ("decided", f"{age_text(pool.get('decided_age'))} ago"),
     ]
     rows = [

@@ -25,7 +25,7 @@ Row = tuple[str, dict[str, Any]]
 @click.argument("run_name", metavar="[RUN]", required=False)
 @click.option("--pool", metavar="POOL", help="Only decisions of one pool.")
 @click.option("--at", metavar="WHEN",
-              help="Only the one in force then: 10m, 2h ago, or a local time.")  # fmt: skip
+              help="Only the one in force then: 10m, 2h ago, 17:20, or a local time.")  # fmt: skip
 @click.option("--store", metavar="FILE", type=_FILE,
               help="Read this controller.db, or a copy of one; nobody is asked.")  # fmt: skip
 @system_options

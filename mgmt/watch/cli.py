@@ -6,7 +6,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -86,38 +86,40 @@ def _draw_until_left(looking: Looking) -> None:
     ):
         while not place.left:
             picture = looking.picture()
-            live.update(_drawn(view_of(place, picture, console.size.height)), refresh=True)
+            width, height = console.size
+            view = view_of(place, picture, height, width)
+            live.update(_drawn(view, width), refresh=True)
             for key in split_keys(_typed(_DRAW_EVERY)):
                 place = pressed(place, key, picture)
             looking.open(place.opened)
 
 
-def _drawn(view: View) -> Any:
+def _drawn(view: View, width: int) -> Any:
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    def lines(texts: Iterable[str], style: str = "") -> list[Text]:
-        return [Text(text, style=style, no_wrap=True, overflow="ellipsis") for text in texts]
+    from bootlevels.table_text import cut_lines_for
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in view.columns[:-1]:
-        table.add_column(column, no_wrap=True)
-    table.add_column(view.columns[-1], no_wrap=True, overflow="ellipsis")
-    for row in view.rows:
-        cells = [Text(cell, style=STYLES.get(cell, "")) for cell in row.cells]
-        table.add_row(*cells, style="reverse" if row.chosen else "")
+    def line(text: str | Text, style: str = "") -> Text:
+        shown = Text(text, style=style) if isinstance(text, str) else text
+        shown.no_wrap, shown.overflow = True, "ellipsis"
+        return shown
+
+    cells = cut_lines_for(width, view.columns, [row.cells for row in view.rows], view.spare)
+    rows = []
+    for row, pieces in zip([None, *view.rows], cells, strict=True):
+        styles = ["bold" if row is None else STYLES.get(piece.cell, "") for piece in pieces]
+        pairs = [(piece.text, style) for piece, style in zip(pieces, styles, strict=True)]
+        style = "reverse" if row is not None and row.chosen else ""
+        rows.append(line(Text.assemble(*pairs, style=style)))
     return Group(
-        Text(view.title, style="bold"),
-        *lines(view.above),
-        *lines(view.warnings, "red"),
+        line(view.title, "bold"),
+        *(line(text) for text in view.above),
+        *(line(text, "red") for text in view.warnings),
         Text(""),
-        table if view.rows else Text(view.empty),
+        *(rows if view.rows else [line(view.empty)]),
         Text(""),
-        *(
-            Text(line, style="bright_black", no_wrap=True, overflow="ellipsis")
-            for line in view.below
-        ),
+        *(line(text, "bright_black") for text in view.below),
     )
 
 

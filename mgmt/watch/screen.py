@@ -6,6 +6,7 @@ the reader is. Whatever is shown says how old it is: an old picture is never tak
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +23,10 @@ KEY_NAMES = {
     "G": LAST, "\x1b[F": LAST, "\x1b[4~": LAST,
     "q": QUIT, "Q": QUIT, "\x03": QUIT, "\x04": QUIT,
 }  # fmt: skip
+#: Lines of every view that are no rows: the title, the columns' names, blanks around the list.
+_AROUND = 4
+#: States of machines that are no more.
+_OVER = frozenset({"TERMINATED", "LAUNCH_FAILED", "REJECTED"})
 #: Seconds after which what is shown is called old.
 OLD = 3.0
 
@@ -70,6 +75,8 @@ class View:
     below: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     empty: str = "nothing"
+    #: Columns that a narrow terminal does without.
+    spare: tuple[str, ...] = ()
 
 
 def split_keys(text: str) -> list[str]:
@@ -113,19 +120,23 @@ def pool_names(picture: Picture) -> list[str]:
     return sorted(str(pool["name"]) for pool in picture.status.get("pools") or ())
 
 
-def view_of(place: Place, picture: Picture, height: int) -> View:
-    """What is drawn in ``height`` lines."""
+def view_of(place: Place, picture: Picture, height: int, width: int = 80) -> View:
+    """What is drawn in ``height`` lines of ``width`` characters."""
     if place.opened and picture.pool is not None and picture.pool.get("name") == place.opened:
-        return _pool_view(place, picture, height)
-    return _list_view(place, picture, height)
+        return _pool_view(place, picture, height, width)
+    return _list_view(place, picture, height, width)
 
 
-def _list_view(place: Place, picture: Picture, height: int) -> View:
+def _list_view(place: Place, picture: Picture, height: int, width: int) -> View:
     pools = sorted(picture.status.get("pools") or (), key=lambda pool: str(pool["name"]))
     names = [str(pool["name"]) for pool in pools]
     chosen = place.chosen if place.chosen in names else (names[0] if names else "")
     at = names.index(chosen) if chosen else 0
-    first = max(0, at - max(height - 8, 1) + 1)
+    why = f"{chosen}: {_cell(pools[at].get('reason'))}" if pools else ""
+    below = [*_wrapped(why, width), "", KEYS]
+    warnings = _warnings(picture, width)
+    room = max(height - _AROUND - 1 - len(warnings) - len(below), 1)
+    first = max(0, at - room + 1)
     rows = [
         Row(
             (
@@ -138,22 +149,22 @@ def _list_view(place: Place, picture: Picture, height: int) -> View:
             ),
             chosen=pool["name"] == chosen,
         )
-        for pool in pools[first : first + max(height - 8, 1)]
+        for pool in pools[first : first + room]
     ]
-    columns = ("POOL", "STATE", "WANTED", "RUNNING", "PENDING", "DRAINING", "UNHEALTHY", "BRAKE",
-               "REASON")  # fmt: skip
+    columns = ("POOL", "STATE", "WANT", "RUN", "PEND", "DRAIN", "UNHEALTHY", "BRAKE", "REASON")
     return View(
         title=_title(picture),
         above=(_machines(picture),),
         columns=columns,
         rows=tuple(rows),
-        warnings=_warnings(picture),
-        below=(KEYS,),
+        warnings=warnings,
+        below=tuple(below),
         empty="no pools",
+        spare=("BRAKE", "DRAIN", "PEND"),
     )
 
 
-def _pool_view(place: Place, picture: Picture, height: int) -> View:
+def _pool_view(place: Place, picture: Picture, height: int, width: int) -> View:
     pool = picture.pool or {}
     readings = ", ".join(
         f"{name} = {reading['value']:g}" for name, reading in sorted(_readings(pool).items())
@@ -161,17 +172,20 @@ def _pool_view(place: Place, picture: Picture, height: int) -> View:
     cells = {key: _cell(pool.get(key)) for key in ("wanted", "min", "max", "brake", "reason")}
     engine = _cell((pool.get("engine") or {}).get("type"))
     above = [
-        f"pool {pool['name']} is {pool.get('state')}: {cells['reason']}",
+        *_wrapped(f"pool {pool['name']} is {pool.get('state')}: {cells['reason']}", width),
         f"engine {engine}, wanted {cells['wanted']} of {cells['min']} to {cells['max']},"
         f" brake {cells['brake']}",
-        *([f"readings  {readings}"] if readings else []),
+        *_wrapped(f"readings  {readings}" if readings else "", width),
     ]
     told = [
         "  ".join((_clock(event), *(_cell(event.get(key)) for key in ("name", "node", "reason"))))
         for event in picture.events[-6:]
     ]
     instances = list(pool.get("instances") or ())
-    room = max(height - len(above) - len(told) - 7, 1)
+    warnings = _warnings(picture, width)
+    # Nodes first: on a small terminal the history gives way.
+    told = told[max(0, len(told) + _AROUND + len(above) + len(warnings) + 5 - height) :]
+    room = max(height - _AROUND - len(above) - len(warnings) - len(told) - 2, 1)
     shown = instances[place.scrolled : place.scrolled + room]
     hidden = len(instances) - len(shown)
     rows = [
@@ -193,9 +207,10 @@ def _pool_view(place: Place, picture: Picture, height: int) -> View:
         above=tuple(above),
         columns=("NODE", "STATE", "HEALTH", "WORK", "AGE", "REASON"),
         rows=tuple(rows),
-        warnings=_warnings(picture),
+        warnings=warnings,
         below=(*more, *told, KEYS),
         empty="no nodes",
+        spare=("WORK", "HEALTH"),
     )
 
 
@@ -223,13 +238,23 @@ def _title(picture: Picture) -> str:
 
 def _machines(picture: Picture) -> str:
     states = (picture.status.get("progress") or {}).get("states") or {}
-    counted = ", ".join(f"{n} {state}" for state, n in sorted(states.items()) if n)
+    there = sorted((state, n) for state, n in states.items() if n and state not in _OVER)
+    counted = ", ".join(f"{n} {state}" for state, n in there)
     return f"machines: {counted or 'none'}"
 
 
-def _warnings(picture: Picture) -> tuple[str, ...]:
+def _warnings(picture: Picture, width: int = 10_000) -> tuple[str, ...]:
     told = [str(text) for text in picture.status.get("problems") or ()]
-    return (*([picture.problem] if picture.problem else []), *told[:5])
+    said = (*([picture.problem] if picture.problem else []), *told[:5])
+    return tuple(line for text in said for line in _wrapped(text, width))
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """At most two lines of it."""
+    return textwrap.wrap(
+        " ".join(text.split()), max(width, 20), max_lines=2, placeholder=" …",
+        break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def _readings(pool: Mapping[str, Any]) -> dict[str, Any]:

@@ -298,6 +298,12 @@ def test_since_is_a_distance_or_a_time():
     assert moment_of("1.5h", 10_000.0) == 4600.0
     expected = time.mktime((2026, 1, 31, 12, 0, 0, 0, 0, -1))
     assert moment_of("2026-01-31T12:00", 0.0) == expected
+    assert moment_of("2h30m", 10_000.0) == 1000.0
+    assert moment_of("12:00", expected + 60) == expected
+    assert moment_of("12:00:30", expected + 10) == expected + 30 - 86400, "yesterday's"
+    for wrong in ("25:00", "yesterday", "-5m", "m", "5"):
+        with pytest.raises(click.BadParameter, match="neither like 90s"):
+            moment_of(wrong, expected)
 
 
 def test_the_values_of_a_reconfiguration_are_yaml():

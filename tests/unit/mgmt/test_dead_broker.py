@@ -203,6 +203,16 @@ def test_a_hung_broker_is_tried_no_longer_than_a_person_waits(
     assert 1 <= len(taken) * real <= 8.0, "two for starting Python and for saying so"
 
 
+def test_a_wait_for_a_system_that_never_answers_ends_long_before_its_own_timeout(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("mgmt.pools.cli._FIRST_ANSWER", 0.2)
+    accounts = accounts_at(place, closed_port())
+    result = run(place, "wait", "x --timeout 3000", "--accounts", accounts)
+    assert result.exit_code == ExitCode.UNREACHABLE
+    assert "(see: epu doctor)" in result.stderr
+
+
 class WellGateway:
     """A coordinator that keeps whatever pool it is given."""
 

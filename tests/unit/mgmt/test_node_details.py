@@ -10,7 +10,7 @@ import pytest
 from agent.rpc_client import RemoteError, UnknownService
 from coordinator.errors import NotFound
 from mgmt.node_details import node
-from mgmt.node_lines import history_rows, node_lines
+from mgmt.node_lines import figure_text, history_rows, node_lines
 
 NODE: dict[str, Any] = {
     "node_id": "l-0", "launch_id": "l", "index": 0, "pool": "web", "cloud": "here",
@@ -64,7 +64,28 @@ def test_figures_are_shown_with_their_ages_and_sensors_with_their_problems() -> 
     assert "figures, heard 2s ago" in text
     assert re.search(r"depth +12\.00  measured 10s ago", text)
     assert re.search(r"load1 +0\.50$", text, re.MULTILINE)
+    assert figure_text("memory_available", 3 * 2.0**20) == "3.0 MiB"
+    assert figure_text("program.work.cpu_percent", 12.5) == "12.5 %"
+    assert figure_text("network_sent", 2048.0) == "2.0 KiB/s"
+    assert figure_text("app.cache_percent", 7.0) == "7.00", "whose unit is the program's own affair"
     assert "sensor app: no answer within 5 s" in text
+
+
+def test_what_a_machine_costs_who_keeps_it_and_what_was_done_to_it_are_told() -> None:
+    document = node(caller({**NODE, "price": 0.9, "protected": True}, {"instances": []}), "l-0")
+    text = "\n".join(node_lines(document))
+    assert "price      0.9 $/h, about 0.03 $ so far" in text
+    assert "protected  yes: its pool keeps it" in text
+    events = [
+        {"name": "node_ready", "time": 950.0, "actor": "registrar", "source": "x", "reason": "r"},
+        {"name": "node_protected", "time": 939.0, "actor": "person ann@h", "source": "provisioner",
+         "reason": "under the microscope"},
+    ]  # fmt: skip
+    rows = history_rows(document, events)
+    assert [row[1:] for row in rows] == [
+        ("node_protected", "person ann@h", "under the microscope"),
+        ("BOOTING", "provisioner", "listed"),
+    ], "and nothing twice"
 
 
 def test_an_agent_that_was_not_heard_yet_is_said_with_the_time_it_has_left() -> None:

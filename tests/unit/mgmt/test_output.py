@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bootlevels.table_text import lines_for, plain_lines
+from bootlevels.table_text import cut_lines_for, lines_for, plain_lines
 from mgmt.output import age_text, clock_text, json_text, text_of, yes_no
 
 
@@ -83,3 +83,12 @@ def test_a_sentence_stands_beside_where_it_fits_wrapped_and_else_beneath():
     assert beneath[1] == "    REASON" and beneath[3].startswith("    1 running and 1 pending")
     assert beneath[-1].split() == ["b", "STABLE", "n_preserving"], "nothing to say, no line"
     assert all(len(line) <= 50 for line in beneath)
+
+
+@pytest.mark.parametrize("width", [30, 50, 80, 200])
+def test_a_live_table_has_a_line_for_each_row_with_whole_names_and_as_much_reason_as_fits(width):
+    found = cut_lines_for(width, COLUMNS, ROWS, ("ENGINE",))
+    lines = ["".join(piece.text for piece in line) for line in found]
+    assert len(lines) == 3 and all(len(line) <= width for line in lines)
+    assert lines[1].startswith("epu-sleeper  PENDING") and lines[2].startswith("b ")
+    assert lines[1].endswith("…" if width < 200 else "39 ready")

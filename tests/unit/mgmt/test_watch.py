@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from mgmt.watch.screen import Picture, Place, changes, pressed, split_keys, view_of
+from mgmt.watch.screen import KEYS, Picture, Place, changes, pressed, split_keys, view_of
 
 UP, DOWN, ENTER, ESCAPE = "\x1b[A", "\x1b[B", "\r", "\x1b"
 
@@ -17,7 +18,7 @@ def pool(name: str, **other: Any) -> dict[str, Any]:
 
 
 def picture(*pools: dict[str, Any], **other: Any) -> Picture:
-    states = {"RUNNING": 4, "BOOTING": 0}
+    states = {"RUNNING": 4, "BOOTING": 0, "TERMINATED": 9}
     status = {"pools": list(pools), "problems": [], "progress": {"states": states}}
     return Picture(**{"run": "demo", "status": status, **other})
 
@@ -104,3 +105,21 @@ def test_without_a_terminal_only_changes_are_told():
     assert len(said) == 2 and changes(said, TWO) == {}
     moved = picture(pool("web", running=1), pool("batch"), problem="silent")
     assert list(changes(said, moved)) == ["pool web", "problem silent"]
+
+
+@pytest.mark.parametrize("height", [14, 24, 50])
+@pytest.mark.parametrize("opened", ["", "p-03"])
+def test_a_view_with_many_pools_and_problems_is_as_high_as_its_terminal_and_keeps_its_last_line(
+    height, opened
+):
+    reason = "launches wait for a long time, " * 6
+    nodes = [{"node_id": f"n-{number}", "state": "RUNNING"} for number in range(60)]
+    pools = [pool(f"p-{number:02}", reason=reason, instances=nodes) for number in range(60)]
+    seen = picture(*pools, problem="the broker can't be reached")
+    seen = replace(seen, pool=pools[3], events=[{"name": "decision", "reason": reason}] * 9)
+    view = view_of(Place(chosen="p-40", opened=opened), seen, height, 80)
+    lines = 1 + len(view.above) + len(view.warnings) + 1 + 1 + len(view.rows) + 1 + len(view.below)
+    assert lines <= height
+    assert view.below[-1] == KEYS
+    assert opened or any(row.chosen for row in view.rows)
+    assert "TERMINATED" not in " ".join(view.above)

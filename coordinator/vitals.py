@@ -13,7 +13,7 @@ from typing import Any
 
 #: Ends of a process that are counted: not older than this, s.
 RESTARTS_WITHIN = 600.0
-_ENDED = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ INFO exited: (\S+) ")
+_ENDED = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ [A-Z]+ exited: (\S+) ")
 _TAIL = 256 * 1024
 
 

@@ -257,7 +257,9 @@ def test_ends_of_processes_are_counted_as_long_as_they_are_recent():
 
     def line(age: float, text: str) -> str:
         moment = time.localtime(now - age)
-        return f"{time.strftime('%Y-%m-%d %H:%M:%S', moment)},123 INFO {text}"
+        # As supervisord writes it: an end that nobody expected is a warning.
+        level = "WARN" if "not expected" in text else "INFO"
+        return f"{time.strftime('%Y-%m-%d %H:%M:%S', moment)},123 {level} {text}"
 
     lines = [
         line(9000, "exited: controller (exit status 1; not expected)"),
@@ -273,7 +275,7 @@ def test_ends_of_processes_are_counted_as_long_as_they_are_recent():
 def test_the_last_words_of_a_process_that_ended_are_told_without_a_password(tmp_path: Path):
     (tmp_path / "logs").mkdir()
     at = time.strftime("%Y-%m-%d %H:%M:%S")
-    ended = f"{at},1 INFO exited: controller (exit status 1; not expected)\n"
+    ended = f"{at},1 WARN exited: controller (exit status 1; not expected)\n"
     (tmp_path / "logs" / "supervisord.log").write_text(ended)
     (tmp_path / "logs" / "controller.log").write_text("x\ncan't reach amqp://me:s3cr3t@h/v\n\n")
     told = vitals(tmp_path, time.time())

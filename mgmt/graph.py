@@ -9,17 +9,28 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING
 
 from coordinator.errors import ConfigProblem, Problem
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import XAxis
 
 #: What can be made, by the suffix of the file.
 FORMATS = ("svg", "png", "csv")
 #: Inches; a panel is as wide as a page.
 _WIDTH, _HEIGHT = 11.0, 2.6
+#: Of the width: marks nearer to each other than this have one label.
+_NEAR = 0.02
+#: Characters of a mark's label that fit into a panel, one below the other.
+_LABEL = 32
+_DAY = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,14 @@ class Panel:
     series: Sequence[Series]
 
 
+@dataclass(frozen=True)
+class Mark:
+    """A moment that a picture shows as a line across all panels: epoch seconds, what happened."""
+
+    at: float
+    text: str
+
+
 def format_of(path: Path | str) -> str:
     """The format that a file's suffix asks for. Raises ConfigProblem for any other."""
     suffix = Path(path).suffix.lower().removeprefix(".")
@@ -60,13 +79,19 @@ def format_of(path: Path | str) -> str:
     return suffix
 
 
-def write_graph(path: Path | str, panels: Sequence[Panel], title: str = "") -> None:
-    """Write the panels to ``path``, which has them whole or not at all.
+def write_graph(
+    path: Path | str,
+    panels: Sequence[Panel],
+    title: str = "",
+    marks: Sequence[Mark] = (),
+    began: float | None = None,
+) -> None:
+    """Write the panels to ``path``, which has them whole or not at all; see ``graph``.
 
     Raises ConfigProblem for an unknown suffix or when matplotlib is not installed, OSError.
     """
     target = Path(path)
-    data = graph(panels, format_of(target), title)
+    data = graph(panels, format_of(target), title, marks, began)
     fresh = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         fresh.write_bytes(data)
@@ -75,9 +100,21 @@ def write_graph(path: Path | str, panels: Sequence[Panel], title: str = "") -> N
         fresh.unlink(missing_ok=True)
 
 
-def graph(panels: Sequence[Panel], form: str, title: str = "") -> bytes:
-    """The panels, one below the other on the same time axis, in one of ``FORMATS``."""
-    return _csv(panels) if form == "csv" else _picture(panels, form, title)
+def graph(
+    panels: Sequence[Panel],
+    form: str,
+    title: str = "",
+    marks: Sequence[Mark] = (),
+    began: float | None = None,
+) -> bytes:
+    """The panels, one below the other on the same time axis, in one of ``FORMATS``.
+
+    The axis has times of day (UTC), or, with ``began`` (epoch seconds), the seconds since
+    then. ``marks`` are drawn into pictures only: a table has the points of lines.
+    """
+    if form == "csv":
+        return _csv(panels)
+    return _picture(panels, form, title, marks, began)
 
 
 def _csv(panels: Sequence[Panel]) -> bytes:
@@ -92,17 +129,39 @@ def _csv(panels: Sequence[Panel]) -> bytes:
     return text.getvalue().encode()
 
 
-def _picture(panels: Sequence[Panel], form: str, title: str) -> bytes:
+def labelled(marks: Sequence[Mark], begin: float, end: float) -> list[Mark]:
+    """The marks from ``begin`` to ``end`` in the order of time, those too near to each other
+    to be read one by one as one: the first one's moment, what happened in all of them."""
+    near = (end - begin) * _NEAR
+    groups: list[list[Mark]] = []
+    for mark in sorted(marks, key=lambda mark: mark.at):
+        if not begin <= mark.at <= end:
+            continue
+        if groups and mark.at - groups[-1][0].at < near:
+            groups[-1].append(mark)
+        else:
+            groups.append([mark])
+    found = []
+    for group in groups:
+        times = Counter(mark.text for mark in group)
+        words = [f"{number} × {text}" if number > 1 else text for text, number in times.items()]
+        found.append(Mark(group[0].at, ", ".join(words)))
+    return found
+
+
+def _picture(
+    panels: Sequence[Panel], form: str, title: str, marks: Sequence[Mark], began: float | None
+) -> bytes:
     try:
         from matplotlib import rc_context
-        from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
         from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
     except ImportError:
         raise ConfigProblem(
             [Problem(what="pictures need matplotlib", remedy="pip install 'epu[graph]', or .csv")]
         ) from None
 
+    times = [at for panel in panels for series in panel.series for at, _ in series.points]
+    shown = labelled(marks, min(times), max(times)) if times else []
     # A fixed salt and no date: the same panels are the same bytes.
     with rc_context({"svg.hashsalt": "epu", "svg.fonttype": "none", "path.simplify": True}):
         height = _HEIGHT * max(1, len(panels)) + 0.4
@@ -111,31 +170,75 @@ def _picture(panels: Sequence[Panel], form: str, title: str) -> bytes:
         if title:
             figure.suptitle(_plain(title), fontsize="medium")
         for panel, (axis,) in zip(panels, axes, strict=False):
-            for series in panel.series:
-                axis.plot(
-                    [datetime.fromtimestamp(at, UTC) for at, _ in series.points],
-                    [value for _, value in series.points],
-                    label=_plain(series.name),
-                    drawstyle="steps-post" if series.steps else "default",
-                    linestyle="--" if series.dashed else "-",
-                    linewidth=1.2,
-                )
-            axis.set_title(_plain(panel.title), loc="left", fontsize="small")
-            axis.margins(x=0)
-            values = [value for series in panel.series for _, value in series.points]
-            axis.set_ylim(bottom=min([0.0, *values]))
-            axis.grid(alpha=0.3)
-            axis.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-            if panel.series:
-                axis.legend(fontsize="small", loc="upper left", framealpha=0.7)
-        locator = AutoDateLocator()
-        axes[-1][0].xaxis.set_major_locator(locator)
-        axes[-1][0].xaxis.set_major_formatter(ConciseDateFormatter(locator))
-        axes[-1][0].set_xlabel("UTC", loc="left", fontsize="small")
+            _draw(axis, panel, began)
+        for (axis,) in axes:
+            for mark in shown:
+                axis.axvline(_moment(mark.at, began), color="0.4", linestyle=":", linewidth=1.0)
+        for mark in shown:
+            axes[0][0].annotate(
+                _plain(fill(mark.text, _LABEL)),
+                xy=(_moment(mark.at, began), 0.97),
+                xycoords=("data", "axes fraction"),
+                rotation=90,
+                horizontalalignment="right",
+                verticalalignment="top",
+                fontsize="x-small",
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
+            )
+        _name_times(axes[-1][0].xaxis, began)
         drawn = io.BytesIO()
         metadata = {"Date": None} if form == "svg" else {"Software": None}
         figure.savefig(drawn, format=form, dpi=120, metadata=metadata)
     return drawn.getvalue()
+
+
+def _draw(axis: Axes, panel: Panel, began: float | None) -> None:
+    """One panel; its legend stands beside it, where it covers no line."""
+    from matplotlib.ticker import MaxNLocator
+
+    for series in panel.series:
+        axis.plot(
+            [_moment(at, began) for at, _ in series.points],
+            [value for _, value in series.points],
+            label=_plain(series.name),
+            drawstyle="steps-post" if series.steps else "default",
+            linestyle="--" if series.dashed else "-",
+            linewidth=1.2,
+        )
+    axis.set_title(_plain(panel.title), loc="left", fontsize="small")
+    axis.margins(x=0.01)
+    values = [value for series in panel.series for _, value in series.points]
+    axis.set_ylim(bottom=min([0.0, *values]))
+    axis.grid(alpha=0.3)
+    axis.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    if panel.series:
+        axis.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+
+
+def _moment(at: float, began: float | None) -> float:
+    """Where a moment is on the axis: matplotlib's dates are days since 1970."""
+    return at / _DAY if began is None else at - began
+
+
+def _name_times(axis: XAxis, began: float | None) -> None:
+    """Whole times of day: a tick that says '05' leaves open of what."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    if began is not None:
+        axis.set_label_text("seconds since the start", fontsize="small")
+        return
+    locator = AutoDateLocator()
+    day, minute, second = "%Y-%m-%d", "%H:%M", "%H:%M:%S"
+    axis.set_major_locator(locator)
+    axis.set_major_formatter(
+        ConciseDateFormatter(
+            locator,
+            formats=["%Y", "%Y-%m", day, minute, minute, second],
+            zero_formats=["", "%Y", day, day, minute, second],
+            offset_formats=["", "", "", day, day, day],
+        )
+    )
+    axis.set_label_text("time (UTC)", fontsize="small")
 
 
 def _plain(text: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mgmt.demo.proofs import Sample
-from mgmt.graph import Panel, Series, write_graph
+from mgmt.graph import Mark, Panel, Series, write_graph
 
 Points = list[tuple[float, float]]
 
@@ -33,6 +33,8 @@ def pool_panels(
     panels = [Panel("workers", nodes), Panel("messages in the queue", queue)]
     counted = [(at, float(number)) for number, at in enumerate(sorted(done), start=1)]
     submitted = list(sent)
+    if submitted and counted:
+        counted.insert(0, (submitted[0][0], 0.0))
     if counted or submitted:
         end = max(at for at, _ in [*submitted, *counted, *((s.at, 0.0) for s in samples)])
         lines = [[*line, (end, line[-1][1])] if line else [] for line in (submitted, counted)]
@@ -41,14 +43,21 @@ def pool_panels(
     return panels
 
 
-def draw_pool(target: Path, panels: Sequence[Panel], title: str) -> Path:
+def draw_pool(
+    target: Path,
+    panels: Sequence[Panel],
+    title: str,
+    marks: Sequence[Mark] = (),
+    began: float | None = None,
+) -> Path:
     """Write the picture, or, where nothing can draw, its figures as CSV; where they are.
 
+    ``marks`` and ``began`` (epoch seconds): see ``mgmt.graph.graph``.
     Raises OSError, ConfigProblem (a suffix that is no format).
     """
     if target.suffix.lower() != ".csv" and not can_draw():
         target = target.with_suffix(".csv")
-    write_graph(target, panels, title)
+    write_graph(target, panels, title, marks, began)
     return target
 
 

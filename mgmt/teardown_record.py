@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any
 
+from agent.messages import InstanceState
+
 
 class Step(str, Enum):
     """The steps in their order; every one may be repeated."""
@@ -240,7 +242,10 @@ def denied_text(denied: Sequence[DeniedMachine]) -> str:
 
 def progress_text(progress: Mapping[str, Any]) -> str:
     """One line of what the provisioner still has to do."""
-    states = {state: n for state, n in (progress.get("states") or {}).items() if n}
+    ended = InstanceState.TERMINATED.value
+    states = {
+        state: n for state, n in (progress.get("states") or {}).items() if n and state != ended
+    }
     counted = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
     remaining = len(progress.get("remaining") or ())
     problems = [
@@ -248,7 +253,8 @@ def progress_text(progress: Mapping[str, Any]) -> str:
         for name, cloud in sorted((progress.get("clouds") or {}).items())
         if cloud.get("problem")
     ]
-    what = f"{remaining} workers left" + (f" ({counted})" if counted else "")
+    workers = "1 worker" if remaining == 1 else f"{remaining} workers"
+    what = f"{workers} left" + (f" ({counted})" if counted else "")
     return "; ".join([what, *problems])
 
 

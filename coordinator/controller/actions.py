@@ -14,65 +14,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from agent.messages import InstanceState, InstanceView
 from coordinator.controller.bounds import payable
-from coordinator.controller.brake import Brake, BrakeLevel, assess
+from coordinator.controller.brake import BrakeLevel, assess
 from coordinator.controller.cloud_choice import CloudChoice
 from coordinator.controller.decision import BoundedDecision
 from coordinator.controller.failed_boots import development_failures, kept_for_a_look
 from coordinator.controller.places import Places, hole_in, places_of
+from coordinator.controller.planned import Actions, Launch
 from coordinator.controller.pool import PoolMemory
 from coordinator.controller.rollout import Turn, Turnover, next_turn, obstacles_to
 from coordinator.controller.victims import taken_back, victims
 from coordinator.controller.view import Observed
 from coordinator.pool_values import PoolSpec
-
-
-@dataclass(frozen=True, kw_only=True)
-class Launch:
-    """``count`` workers of one kind to launch. ``unique_id`` None: plain ones."""
-
-    count: int
-    reason: str
-    unique_id: str | None = None
-    variables: Mapping[str, str] = field(default_factory=dict)
-    is_replacement: bool = False
-
-
-@dataclass(kw_only=True)
-class Actions:
-    """What a cycle does, and what it would do if nothing stood in its way.
-
-    ``deferred``: unhealthy workers that the brake (or a missing place for their successor)
-    keeps for now; ``missing``: workers still wanted and not launched, with the reasons in
-    ``waits``. ``braked``: terminations that the brake counts. ``kept``: failed boots that
-    stay for a look, node id to until when. ``turn``: what a rollout does, None without one.
-    """
-
-    brake: Brake
-    cancels: list[tuple[InstanceView, str]] = field(default_factory=list)
-    terminations: list[tuple[InstanceView, str]] = field(default_factory=list)
-    drains: list[tuple[InstanceView, str]] = field(default_factory=list)
-    launches: list[Launch] = field(default_factory=list)
-    zombies: list[str] = field(default_factory=list)
-    condemned: list[str] = field(default_factory=list)
-    deferred: list[InstanceView] = field(default_factory=list)
-    braked: int = 0
-    missing: int = 0
-    protected_stay: int = 0
-    kept: dict[str, float] = field(default_factory=dict)
-    turn: Turn | None = None
-    waits: list[str] = field(default_factory=list)
-
-    @property
-    def launched(self) -> int:
-        return sum(launch.count for launch in self.launches)
-
-    @property
-    def is_empty(self) -> bool:
-        return not (self.cancels or self.terminations or self.drains or self.launches)
 
 
 def plan_actions(
@@ -165,7 +120,7 @@ def plan_actions(
         spec, observed, places, candidates, actions, room_left=launchable + len(recallable) - hole
     )
     replaced += [one for one in moving if one.launch_id in memory.replacements]
-    _fill(spec, places, recallable, launchable, replaced, decision, actions)
+    _fill(observed, places, recallable, launchable, replaced, decision, actions)
     _shrink(spec, observed, places, decision, actions, turnover)
     if turn is not None and turn.waits:
         actions.waits.append(turn.waits)
@@ -264,7 +219,7 @@ def _end_unhealthy(
 
 
 def _fill(
-    spec: PoolSpec,
+    observed: Observed,
     places: Places,
     recallable: list[InstanceView],
     launchable: int,
@@ -317,7 +272,22 @@ def _fill(
             Launch(count=as_replacement, reason=f"replaces {names}", is_replacement=True)
         )
     if count > as_replacement:
-        actions.launches.append(Launch(count=count - as_replacement, reason=decision.reason))
+        why = _why_launched(observed, decision, plain_there, actions.turn)
+        actions.launches.append(Launch(count=count - as_replacement, reason=why))
+
+
+def _why_launched(
+    observed: Observed, decision: BoundedDecision, there: int, turn: Turn | None
+) -> str:
+    """What a launch is for: growth is the decision's reason, anything else a loss."""
+    wanted = observed.memory.wanted
+    present = f"{there} of {decision.size} wanted are there"
+    if observed.census.lost:
+        return f"{', '.join(observed.census.lost[:5])} vanished: {present}"
+    grown = wanted is None or decision.size > wanted
+    if grown or (turn is not None and turn.launches):
+        return decision.reason
+    return f"{present}: {decision.reason}"
 
 
 def _shrink(

@@ -13,8 +13,8 @@ from agent.messages import (
     LaunchInstances,
     TerminateInstance,
 )
-from coordinator.controller.actions import Actions, Launch
 from coordinator.controller.blueprint import Blueprints
+from coordinator.controller.planned import Actions, Launch
 from coordinator.pool_values import PoolSpec
 
 

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from agent.messages import CloudStatus, CommandBatch, InstanceView, SensorReport
-from coordinator.controller.actions import Actions, plan_actions
+from coordinator.controller.actions import plan_actions
 from coordinator.controller.blueprint import Blueprints
 from coordinator.controller.bounds import Limits
 from coordinator.controller.brake import WINDOW, BrakeLevel
@@ -23,6 +23,7 @@ from coordinator.controller.commands import batch_of, in_batches
 from coordinator.controller.decision import BoundedDecision, decide, remembered
 from coordinator.controller.explanation import explain
 from coordinator.controller.health import NodeHealth
+from coordinator.controller.planned import Actions
 from coordinator.controller.pool import PoolMemory, PoolState, Replacement, changed
 from coordinator.controller.pool_state import is_calm, sentence_of, state_of, without_figures
 from coordinator.controller.rollout import (

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.messages import HealthStatus, SensorReport
-from coordinator.controller.actions import Actions
 from coordinator.controller.brake import BrakeLevel
 from coordinator.controller.decision import BoundedDecision
 from coordinator.controller.failed_boots import development_failures
+from coordinator.controller.planned import Actions
 from coordinator.controller.pool import PoolMemory, PoolState
 from coordinator.controller.view import Observed
 from coordinator.pool_values import PoolSpec

@@ -52,7 +52,8 @@ class Census:
     """A pool's instances by what can be done about them. Filled in one pass, then only read.
 
     ``supply``: pending, or running and not unhealthy; ``unhealthy``: running and unhealthy;
-    ``machines``: records that have or will have a machine (not in a final state).
+    ``machines``: records that have or will have a machine (not in a final state); ``lost``:
+    nodes that vanished since the last launch was intended, so that none can replace them yet.
     """
 
     supply: list[InstanceView] = field(default_factory=list)
@@ -65,6 +66,7 @@ class Census:
     pending: int = 0
     terminating: int = 0
     machines: int = 0
+    lost: list[str] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:
         """How many of each, for status and explanations."""
@@ -124,6 +126,7 @@ def sync_from_observed(
     pending: set[str] = set()
     failed: list[InstanceView] = []
     counted: set[str] = set()
+    vanished: list[InstanceView] = []
     newest_wanted = 0.0
     for node_id, instance in instances.items():
         state = instance.state
@@ -132,8 +135,11 @@ def sync_from_observed(
             counted.add(node_id)
             if node_id not in memory.counted:
                 failed.append(instance)
-        if state is InstanceState.TERMINATED and node_id not in signs:
-            continue
+        if state is InstanceState.TERMINATED:
+            if _has_vanished(instance):
+                vanished.append(instance)
+            if node_id not in signs:
+                continue
         if state in (InstanceState.LAUNCH_FAILED, InstanceState.REJECTED):
             census.launch_failed.append(instance)
             continue
@@ -168,6 +174,7 @@ def sync_from_observed(
                 price=instance.price,
             )
         )
+    census.lost += [one.node_id for one in vanished if one.state_since > newest_wanted]
     rogues = _rogues(signs, instances, role)
     events.extend(
         ("rogue_node", {"node": node_id, "reason": "it beats, and no record knows it"})
@@ -264,8 +271,13 @@ def _has_failed(instance: InstanceView, memory: PoolMemory) -> bool:
     return (
         instance.state is InstanceState.TERMINATED
         and instance.node_id in memory.pending
-        and "vanish" in instance.reason
+        and _has_vanished(instance)
     )
+
+
+def _has_vanished(instance: InstanceView) -> bool:
+    """Whether a machine that is gone went without having been asked to (see ``reconcile``)."""
+    return instance.reason.startswith("vanished") and not instance.adopted
 
 
 def _note_change(

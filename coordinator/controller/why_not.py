@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.messages import InstanceState
-from coordinator.controller.actions import Actions
 from coordinator.controller.decision import BoundedDecision
+from coordinator.controller.planned import Actions
 from coordinator.controller.view import Observed
 
 if TYPE_CHECKING:

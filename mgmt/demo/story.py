@@ -23,7 +23,8 @@ from coordinator.clouds.process import kill_machine
 from coordinator.config import cloud_directory, read_access
 from coordinator.errors import EpuError
 from mgmt.demo import proofs
-from mgmt.demo.watch import LOOK_EVERY, Watch
+from mgmt.demo.watch import LEGEND, LOOK_EVERY, Watch
+from mgmt.graph import Mark
 from mgmt.pool_picture import draw_pool, pool_panels
 
 RUN = "demo"
@@ -91,6 +92,7 @@ class Story:
         url = read_access(self._accounts).amqp_url("coordinator")
         with Watch(url, POOL, self.done_file, self.say) as watch:
             self.say(f"2. put {self.jobs} jobs of {self.sleep:g} s each into the queue")
+            self.say(f"   {LEGEND}")
             sent = [(time.time(), 0.0)]
             self._produce()
             sent.append((time.time(), float(self.jobs)))
@@ -114,7 +116,10 @@ class Story:
         last_done = max(done_at)
         title = f"epu demo: {self.jobs} jobs, a node killed, grown and shrunk"
         panels = pool_panels(watch.samples, sent, done_at)
-        self.picture = draw_pool(self.run_dir / "demo.svg", panels, title)
+        marks = [Mark(sent[-1][0], f"{self.jobs} jobs sent"), Mark(at, "a busy node killed")]
+        replacing = [e.time for e in self.events if e.name == "new_launch" and e.time >= at]
+        marks += [Mark(replacing[0], "replacement launched")] if replacing else []
+        self.picture = draw_pool(self.run_dir / "demo.svg", panels, title, marks, self.began)
         self.proofs += [
             proofs.all_jobs_done(self.jobs, lines),
             *proofs.replaced_once(self.events, killed, at),

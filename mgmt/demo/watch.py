@@ -94,6 +94,10 @@ def line_of(sample: Sample, status: dict[str, Any]) -> str:
     return f"{jobs} | {signs:<8} | {sample.reason}"
 
 
+#: What the lines of ``line_of`` show; the queue's figures are the broker's, up to a second old.
+LEGEND = "each worker: ● busy  ○ idle  … starting  ▽ draining  × ending"
+
+
 def _sign(instance: dict[str, Any]) -> str:
     """● busy, ○ idle, … booting, ▽ draining, × anything else."""
     if instance["state"] == "RUNNING":

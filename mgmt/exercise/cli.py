@@ -98,6 +98,7 @@ def _usual_place(system: RunningSystem) -> Path:
 
 
 def _draw(found: Exercise, target: Path) -> Path:
+    from mgmt.graph import Mark
     from mgmt.pool_picture import draw_pool, pool_panels
 
     sent = set(found.sent)
@@ -108,7 +109,9 @@ def _draw(found: Exercise, target: Path) -> Path:
     }
     moments = [at for job, at in done.items() if job in sent]
     panels = pool_panels(found.samples, [(found.began, 0.0), *found.sent_at], moments)
-    return draw_pool(target, panels, f"{found.timeline.exercise} ({found.timeline.pool})")
+    marks = [Mark(at, str(step)) for at, step in found.begun if step.wait is None]
+    title = f"{found.timeline.exercise} ({found.timeline.pool})"
+    return draw_pool(target, panels, title, marks, found.began)
 
 
 commands = (exercise,)

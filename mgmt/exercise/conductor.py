@@ -37,12 +37,16 @@ SLACK = 0.5
 
 @dataclass
 class Exercise:
-    """One exercise of ``system``. ``say`` is told what happens, a line each."""
+    """One exercise of ``system``. ``say`` is told what happens, a line each.
+
+    ``begun`` are the steps that were begun, each with when (epoch seconds).
+    """
 
     timeline: Timeline
     system: RunningSystem
     say: Callable[[str], None]
     began: float = 0.0
+    begun: list[tuple[float, Step]] = field(default_factory=list)
     sent: list[str] = field(default_factory=list)
     sent_at: list[tuple[float, int]] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
@@ -76,6 +80,7 @@ class Exercise:
             for step in self.timeline.steps:
                 time.sleep(max(0.0, start + step.at - time.monotonic()))
                 self.say(str(step))
+                self.begun.append((time.time(), step))
                 try:
                     self._do(step)
                 except (EpuError, CallFailed, ProducerFailed, OSError) as problem:

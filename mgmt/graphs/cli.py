@@ -52,8 +52,8 @@ def graph(
       epu graph --file demo-logs --out demo.png
     """
     from mgmt.events.cli import moment_of
-    from mgmt.graph import Panel, Series, format_of, write_graph
-    from mgmt.graphs.panels import panels_of
+    from mgmt.graph import Mark, Panel, Series, format_of, write_graph
+    from mgmt.graphs.panels import losses_of, panels_of
     from mgmt.graphs.source import History
 
     format_of(out)
@@ -84,7 +84,7 @@ def graph(
         for title, lines in drawn.items()
     ]  # fmt: skip
     title = f"run {run_name or (events[0].run if events else '')}".strip()
-    write_graph(out, panels, title)
+    write_graph(out, panels, title, [Mark(at, text) for at, text in losses_of(events)])
     document = {
         "file": str(out),
         "events": len(events),

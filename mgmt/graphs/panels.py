@@ -44,6 +44,17 @@ def panels_of(events: Sequence[Event], decisions: Iterable[Mapping[str, Any]] = 
     return drawn
 
 
+def losses_of(events: Iterable[Event]) -> list[tuple[float, str]]:
+    """When a machine was found gone that nobody had ended, and what a mark there says."""
+    return [
+        (event.time, "node lost")
+        for event in events
+        if event.name == "node_terminated"
+        and event.source == "provisioner"
+        and event.reason.startswith("vanished")
+    ]
+
+
 def _nodes(events: Sequence[Event]) -> dict[str, Points]:
     """Counts by pool and state, and what was wanted."""
     states: dict[str, tuple[str, str]] = {}

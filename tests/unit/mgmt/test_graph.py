@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.errors import ConfigProblem
-from mgmt.graph import Panel, Series, graph, write_graph
+from mgmt.graph import Mark, Panel, Series, graph, labelled, write_graph
 
 BEGAN = 1_790_000_000.0
 PANELS = [
@@ -19,10 +19,39 @@ PANELS = [
 ]
 
 
+def words_of(picture: bytes) -> set[str]:
+    return {text.strip() for one in ElementTree.fromstring(picture).iter() if (text := one.text)}
+
+
 def test_a_picture_has_every_panel_and_every_line_by_name() -> None:
-    tree = ElementTree.fromstring(graph(PANELS, "svg", "pool sleeper"))
-    words = {text.strip() for one in tree.iter() if (text := one.text)}
+    words = words_of(graph(PANELS, "svg", "pool sleeper"))
     assert {"nodes", "queue, messages", "running", "ready", "pool sleeper"} <= words
+
+
+def test_times_of_day_are_whole_and_say_their_zone() -> None:
+    short = [Panel("nodes", [Series("running", [(BEGAN, 1), (BEGAN + 40, 3)])])]
+    words = words_of(graph(short, "svg"))
+    assert {"time (UTC)", "14:13:30", "2026-09-21"} <= words
+
+
+def test_with_a_start_the_axis_has_the_seconds_since_then() -> None:
+    words = words_of(graph(PANELS, "svg", began=BEGAN))
+    assert "seconds since the start" in words
+    assert "3500" in words or "3600" in words or "3000" in words
+
+
+def test_a_mark_says_what_happened_in_the_picture_and_not_in_the_table() -> None:
+    marks = [Mark(BEGAN + 600, "node killed")]
+    assert "node killed" in words_of(graph(PANELS, "svg", marks=marks))
+    assert graph(PANELS, "csv", marks=marks) == graph(PANELS, "csv")
+
+
+def test_marks_that_would_cover_each_other_have_one_label() -> None:
+    marks = [Mark(50, "lost"), Mark(51, "launched"), Mark(50.5, "lost"), Mark(60, "lost")]
+    assert labelled([*marks, Mark(101, "after the end")], 0, 100) == [
+        Mark(50, "2 × lost, launched"),
+        Mark(60, "lost"),
+    ]
 
 
 def test_the_same_panels_are_the_same_bytes() -> None:

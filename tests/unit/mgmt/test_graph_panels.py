@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agent.messages import Event
-from mgmt.graphs.panels import JOBS, NODES, QUEUE, panels_of
+from mgmt.graphs.panels import JOBS, NODES, QUEUE, losses_of, panels_of
 from mgmt.graphs.source import History
 
 
@@ -71,3 +71,15 @@ def test_numbered_and_unnumbered_events_come_in_the_order_of_time():
     found = History(events=[first, first, event(1.0, "job_begin", source="worker")])
     assert [one.name for one in found.ordered(None, None)] == ["job_begin", "x"]
     assert found.ordered(None, "other") == [] and len(found.ordered(1.5, "web")) == 1
+
+
+def test_a_node_that_nobody_ended_is_a_loss_and_one_that_was_ended_is_none():
+    lost, ended, failed = (
+        Event(time=at, source=source, name=name, node="a", pool="web", reason=reason)
+        for at, source, name, reason in (
+            (5, "provisioner", "node_terminated", "vanished: the cloud lists it no more"),
+            (6, "provisioner", "node_terminated", "the cloud lists it no more"),
+            (7, "provisioner", "node_ready_failed", "vanished: of other words"),
+        )
+    )
+    assert losses_of([lost, ended, failed]) == [(5, "node lost")]

@@ -31,12 +31,12 @@ def test_what_stays_as_it_is_takes_two_points() -> None:
     assert running.points == [(0, 1.0), (99, 1.0), (100, 2.0)]
 
 
-def test_jobs_are_counted_to_the_end_of_the_picture() -> None:
+def test_jobs_are_counted_from_when_they_were_sent_to_the_end_of_the_picture() -> None:
     looks = [sample(1, running=1), sample(9, running=1)]
     jobs = pool_panels(looks, sent=[(1.0, 0.0), (2.0, 2.0)], done=[5.0, 3.0])[2]
     assert {one.name: one.points for one in jobs.series} == {
         "sent": [(1.0, 0.0), (2.0, 2.0), (9, 2.0)],
-        "done": [(3.0, 1.0), (5.0, 2.0), (9, 2.0)],
+        "done": [(1.0, 0.0), (3.0, 1.0), (5.0, 2.0), (9, 2.0)],
     }
 
 

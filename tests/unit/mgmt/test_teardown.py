@@ -361,7 +361,7 @@ def test_progress_is_one_line_with_the_problems_of_clouds():
     text = progress_text(
         {
             "remaining": ["a", "b"],
-            "states": {"DRAINING": 2, "RUNNING": 0},
+            "states": {"DRAINING": 2, "RUNNING": 0, "TERMINATED": 3},
             "clouds": {"west": {"problem": "throttled"}, "here": {"problem": ""}},
         }
     )

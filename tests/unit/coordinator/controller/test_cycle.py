@@ -36,6 +36,25 @@ def test_a_vanished_machine_is_replaced_in_the_next_cycle_and_once(world):
     assert len(made.running) == 3
 
 
+def test_a_launch_in_the_place_of_a_vanished_machine_names_it(world, pool_spec):
+    made = settled(world, 3)
+    lost = made.running[0]
+    made.vanish(lost)
+    (launch,) = made.step().batch.launches
+    assert launch.reason == f"{lost} vanished: 2 of 3 wanted are there"
+    made.step(10)
+    made.spec = pool_spec({"preserve_n": 4})  # what is launched now is not for the lost one
+    (launch,) = made.cycle().batch.launches
+    assert launch.reason.startswith("preserve_n is 4")
+
+
+def test_a_launch_for_a_machine_that_a_person_ended_says_how_many_are_there(world):
+    made = settled(world, 3)
+    made.to(made.running[0], S.TERMINATED, "asked by a person")
+    (launch,) = made.cycle().batch.launches
+    assert launch.reason.startswith("2 of 3 wanted are there: preserve_n is 3")
+
+
 def test_a_vanished_machine_is_replaced_while_the_sensors_are_away(world):
     made = settled(world, 1)
     made.sensors = False

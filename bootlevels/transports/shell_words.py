@@ -36,6 +36,13 @@ exec "$@" </dev/null 2>&1
 IS_THERE = 'cd -- "$EPU_PLACE" && test -e "$1"'
 #: ``file bytes``: the beginning of a file.
 FETCH = '[ -e "$1" ] || exit 44; echo "@epu"; exec head -c "$2" -- "$1"'
+#: ``file bytes``: the end of a file.
+FETCH_END = '[ -e "$1" ] || exit 44; echo "@epu"; exec tail -c "$2" -- "$1"'
+#: ``directory…``: the paths of the plain files in them, a line each.
+LIST = """\
+echo "@epu"
+for d; do for f in "$d"/*; do if [ -f "$f" ] && [ ! -L "$f" ]; then echo "$f"; fi; done; done
+"""
 #: ``file``: the input as a file that only its owner can read, whole or not at all.
 PUT_FILE = 'umask 077; mkdir -p -- "${1%/*}" && cat >"$1.new" && mv -- "$1.new" "$1"'
 #: What precedes an answer: a login shell may have printed things of its own before.

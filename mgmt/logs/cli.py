@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ def fetch(invocation: Invocation, run_name: str, directory: Path | None) -> int:
     from agent.rpc_client import RpcClient
     from mgmt.exit_codes import NoSuchRun
     from mgmt.log_fetch import LogFetch, local_sources
+    from mgmt.remote_logs import remote_sources
     from mgmt.run_locator import NoCoordinator, open_run, state_dir_of, system_of
 
     run = open_run(run_name)
@@ -55,8 +57,8 @@ def fetch(invocation: Invocation, run_name: str, directory: Path | None) -> int:
             call=client.call if client is not None else None,
             say=invocation.output.warning,
         )
-        sources = local_sources(run.directory, state_dir_of(run))
-        report = fetch.perform(sources, base_nodes_of(run))
+        here = local_sources(run.directory, state_dir_of(run))
+        report = fetch.perform(chain(here, remote_sources(run)), base_nodes_of(run))
     finally:
         if client is not None:
             client.close()

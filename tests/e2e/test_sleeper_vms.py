@@ -121,6 +121,10 @@ def cloud_of_workers(ec2: HardEc2, **more: str) -> dict[str, str]:
     }
 
 
+def accounts_of(run: Path) -> str:
+    return (run / "broker" / "accounts.json").read_text()
+
+
 class Base:
     """The run's base machines, by whatever way they are reached."""
 
@@ -236,6 +240,23 @@ def live_through(place: Path, base: Base, ec2: HardEc2) -> None:
     assert (SECRET in held["base"], held["epu-sleeper"]) == (True, "")
     for service, name in (("base", "coordinator.env"), ("epu-sleeper", "accounts.json")):
         assert base.said(service, "stat", "-c", "%a %U", f"/etc/epu/{name}") == "600 root\n"
+
+    # Logs come from base machines by the same ways, and are without secrets too.
+    epu(home, "logs", "fetch", RUN, "-o", str(place / "logs"))
+    logs = {str(one.relative_to(place / "logs")): one for one in (place / "logs").rglob("*.log")}
+    assert {
+        "base/base/coordinator/provisioner.log",
+        "base/epu-sleeper/coordinator/controller-sleeper.log",
+        "base/rabbitmq/machine/broker.log",
+        f"machines/{worker['node_id']}/agent-answer.log",
+    } <= logs.keys()
+    passwords = {one["password"] for one in json.loads(accounts_of(run))["accounts"].values()}
+    for log in logs.values():
+        assert not [
+            word for word in {SECRET, *passwords} if word in log.read_text("utf-8", "replace")
+        ]
+    # The doctor has no complaint.
+    assert json.loads(epu(home, "doctor", RUN, "--json"))["findings"] == []
 
     # A copy of the record and of the accounts is enough to find the system from elsewhere.
     elsewhere = place / "elsewhere"

@@ -77,6 +77,21 @@ def test_a_file_is_waited_for_and_what_never_comes_is_said(
     late.write_bytes(b"x" * (LIMIT + 1))
     with pytest.raises(FileNotMoved, match="is longer than"):
         run.files(service).fetch(str(late), soon())
+    late.write_bytes(b"lost" + b"x" * (LIMIT - 3) + b"end")
+    end = run.files(service).fetch_end(str(late), soon())
+    assert (len(end), end[:1], end[-4:]) == (LIMIT, b"x", b"xend")
+    run.terminate()
+
+
+@pytest.mark.parametrize("service", ["far", "box"])
+def test_the_plain_files_of_directories_are_named(service: str, run: Run, tmp_path: Path) -> None:
+    place = tmp_path / "a b"
+    (place / "below").mkdir(parents=True)
+    (place / "one").write_text("1")
+    (place / "two 2").write_text("2")
+    (place / "link").symlink_to("/etc/shadow")
+    found = run.files(service).names([str(place), "/no/where"], soon())
+    assert found == [str(place / "one"), str(place / "two 2")]
     run.terminate()
 
 

@@ -7,10 +7,12 @@ extra (``epu[graph]``), loaded when a picture is drawn and not before; CSV needs
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import os
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
 FORMATS = ("svg", "png", "csv")
 #: Inches; a panel is as wide as a page.
 _WIDTH, _HEIGHT = 11.0, 2.6
+#: What a line tells of its pool or queue → how it is drawn where there are several.
+_STYLES = {
+    "running": "-", "wanted": "--", "starting": ":", "draining": "-.",
+    "ready": "-", "unacknowledged": ":",
+}  # fmt: skip
 #: Of the width: marks nearer to each other than this have one label.
 _NEAR = 0.02
 #: Characters of a mark's label that fit into a panel, one below the other.
@@ -38,13 +45,16 @@ class Series:
     """One line: (epoch seconds, value) in the order of time.
 
     ``steps``: a value holds until the next one, as a number of nodes does; else straight
-    lines between the points. ``dashed`` is for what was wanted rather than seen.
+    lines between the points. ``dashed`` is for what was wanted rather than seen, ``style``
+    any other of ``-``, ``--``, ``:`` and ``-.``. Lines of one ``kin`` have one colour.
     """
 
     name: str
     points: Sequence[tuple[float, float]]
     steps: bool = True
     dashed: bool = False
+    style: str = ""
+    kin: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,23 @@ class Mark:
 
     at: float
     text: str
+
+
+def series_of(lines: Mapping[str, Sequence[tuple[float, float]]]) -> list[Series]:
+    """Lines by name as they are drawn: what was wanted is dashed.
+
+    Of several pools (``web running``) or queues (``work.ready``) each has a colour of its
+    own, and its lines differ by their style.
+    """
+    parts = {name: re.split(r"[ .](?=[^ .]*$)", name) for name in lines}
+    known = all(len(part) == 2 and part[1] in _STYLES for part in parts.values())
+    many = known and len({part[0] for part in parts.values()}) > 1
+    return [
+        Series(name, points, style=_STYLES[parts[name][1]], kin=parts[name][0])
+        if many
+        else Series(name, points, dashed=name.endswith(" wanted"))
+        for name, points in lines.items()
+    ]
 
 
 def format_of(path: Path | str) -> str:
@@ -91,6 +118,8 @@ def write_graph(
     Raises ConfigProblem for an unknown suffix or when matplotlib is not installed, OSError.
     """
     target = Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "no such directory", str(target.parent))
     data = graph(panels, format_of(target), title, marks, began)
     fresh = target.with_name(f".{target.name}.{os.getpid()}")
     try:
@@ -196,13 +225,16 @@ def _draw(axis: Axes, panel: Panel, began: float | None) -> None:
     """One panel; its legend stands beside it, where it covers no line."""
     from matplotlib.ticker import MaxNLocator
 
+    kins = dict.fromkeys(series.kin for series in panel.series if series.kin)
+    colours = {kin: f"C{at % 10}" for at, kin in enumerate(kins)}
     for series in panel.series:
         axis.plot(
             [_moment(at, began) for at, _ in series.points],
             [value for _, value in series.points],
             label=_plain(series.name),
             drawstyle="steps-post" if series.steps else "default",
-            linestyle="--" if series.dashed else "-",
+            linestyle=series.style or ("--" if series.dashed else "-"),
+            color=colours.get(series.kin),
             linewidth=1.2,
         )
     axis.set_title(_plain(panel.title), loc="left", fontsize="small")

@@ -58,6 +58,7 @@ def pool_line(
         "engine": spec.engine,
         "min": spec.min,
         "max": spec.max,
+        "hold": _hold(spec),
         "template": spec.template,
         "clouds": list(spec.clouds),
         "cloud": None if choice is None else choice.cloud,
@@ -109,6 +110,18 @@ def pool_status(
             for one in sorted(instances.values(), key=lambda one: (one.wanted_at, one.node_id))
             if one.state not in FINAL_STATES
         ],
+    }
+
+
+def _hold(spec: PoolSpec) -> dict[str, Any] | None:
+    """What a person suspended; None: nothing."""
+    hold = spec.rules.hold
+    if hold is None or not (hold.recommend_only or hold.suspend):
+        return None
+    return {
+        "recommend_only": hold.recommend_only,
+        "suspend": list(hold.suspend),
+        "reason": hold.reason,
     }
 
 

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any
 
 from agent.keeper_names import is_controller, is_sensors
+from mgmt.pool_words import by_hand
 
 #: Clocks that differ by more, s, make ages and deadlines wrong in people's eyes.
 SKEW = 2.0
@@ -304,6 +305,9 @@ def _pools(seen: Evidence) -> Iterator[Finding]:
         elif pool.get("state") == "FAILED":
             what = f"pool {name} is FAILED: {pool.get('reason')}"
             yield Finding("failed_pool", what, f"epu explain {name}; epu nodes --pool {name} --all")
+        if pool.get("state") != "HELD" and (held := by_hand(pool)):
+            what = f"pool {name}: {held}, by a person"
+            yield Finding("suspended_pool", what, f"when that is over: epu pool resume {name}")
         failing = pool.get("failing") or {}
         if failing.get("count", 0) > 1:
             what = f"pool {name}: {failing['count']} launches or boots failed, and none came"

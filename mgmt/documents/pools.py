@@ -98,6 +98,15 @@ class Failing(Part):
     """For how long launches still wait."""
 
 
+class Suspended(Part):
+    """What a person does not let a pool do."""
+
+    recommend_only: bool
+    """Nothing at all is done, only said."""
+    suspend: list[Literal["scale_in", "scale_out", "replace"]]
+    reason: str
+
+
 class PoolLine(Part):
     """A pool in a list of pools."""
 
@@ -133,6 +142,8 @@ class PoolLine(Part):
     """`type`, and its settings."""
     min: int
     max: int
+    hold: Suspended | None
+    """Null: nothing is suspended."""
     template: str
     clouds: list[str]
     """In the order in which they are tried."""

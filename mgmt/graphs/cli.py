@@ -52,7 +52,7 @@ def graph(
       epu graph --file demo-logs --out demo.png
     """
     from mgmt.events.cli import moment_of
-    from mgmt.graph import Mark, Panel, Series, format_of, write_graph
+    from mgmt.graph import Mark, Panel, format_of, series_of, write_graph
     from mgmt.graphs.panels import losses_of, panels_of
     from mgmt.graphs.source import History
 
@@ -76,13 +76,7 @@ def graph(
         if pool in (None, each.get("pool")) and (since is None or each["time"] >= begin)
     ]
     drawn = panels_of(events, decisions)
-    panels = [
-        Panel(title, [
-            Series(name, points, steps=True, dashed=name.endswith(" wanted"))
-            for name, points in lines.items()
-        ])
-        for title, lines in drawn.items()
-    ]  # fmt: skip
+    panels = [Panel(title, series_of(lines)) for title, lines in drawn.items()]
     title = f"run {run_name or (events[0].run if events else '')}".strip()
     write_graph(out, panels, title, [Mark(at, text) for at, text in losses_of(events)])
     document = {

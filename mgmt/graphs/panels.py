@@ -19,6 +19,8 @@ _NODE_STATES = {
     "launch_failed": "",
     "launch_rejected": "",
 }
+#: Readings of a queue that count messages.
+_LENGTHS = (".ready", ".unacknowledged")
 _SHOWN = ("running", "starting", "draining")
 
 Points = list[tuple[float, float]]
@@ -92,7 +94,12 @@ def _queue(decisions: Iterable[Mapping[str, Any]]) -> dict[str, Points]:
     lines: dict[str, Points] = {}
     for found in sorted(decisions, key=lambda each: float(each["time"])):
         for name, reading in ((found.get("inputs") or {}).get("readings") or {}).items():
-            if name.startswith("queue.") and isinstance(reading.get("value"), int | float):
+            # Arrivals and departures are rates: on the scale of lengths they would be a lie.
+            if (
+                name.startswith("queue.")
+                and name.endswith(_LENGTHS)
+                and isinstance(reading.get("value"), int | float)
+            ):
                 at = float(found["time"]) - float(reading.get("age") or 0.0)
                 points = lines.setdefault(name.removeprefix("queue."), [])
                 if not points or at > points[-1][0]:

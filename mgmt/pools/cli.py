@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from mgmt.exit_codes import GaveUpWaiting
 from mgmt.invocation.cli import ANSWER_WITHIN, Commands, Invocation, pass_invocation, system_options
 from mgmt.output import Table, age_text, text_of, yes_no
 from mgmt.pool_rules.cli import commands as rules
+from mgmt.pool_words import by_hand, reason_of
 from mgmt.rollouts.cli import rollout_command, rollout_line
 
 _POOL = click.argument("pool_name", metavar="POOL")
@@ -44,7 +46,7 @@ def pools_command(invocation: Invocation) -> None:
             *(text_of(pool.get(key)) for key in ("wanted", "running", "pending", "draining")),
             text_of(pool.get("unhealthy")),
             text_of(pool.get("brake")),
-            text_of(pool.get("reason")),
+            reason_of(pool),
         )
         for pool in document["pools"]
     ]
@@ -249,9 +251,10 @@ def wait(invocation: Invocation, pool_name: str, state: str, timeout: float) -> 
                     invocation.output.result("pool", pool, [f"pool {pool_name} is {state}"])
                     return
                 line = f"pool {pool_name} is {pool['state']}: {pool.get('reason', '')}"
-                if fresh and line != said:
+                words = re.sub(r"\d+ s\b", "", line)  # seconds that run down are no news
+                if fresh and words != said:
                     invocation.output.note(line)
-                    said = line
+                    said = words
                 if time.monotonic() >= deadline:
                     raise GaveUpWaiting(f"{line} (after {timeout:g} s, not {state})")
             time.sleep(min(0.5, max(deadline - time.monotonic(), 0.05)))
@@ -295,6 +298,11 @@ def _show_pool(invocation: Invocation, pool: dict[str, Any]) -> None:
         ("engine", f"{kind}" + (f" ({settings})" if settings else "")),
         ("bounds", f"min {text_of(pool.get('min'))}, max {text_of(pool.get('max'))}"),
         ("brake", text_of(pool.get("brake"))),
+        *(
+            [("held", f"{held}; 'epu pool resume {pool['name']}' ends it")]
+            if (held := by_hand(pool))
+            else []
+        ),
         ("template", text_of(pool.get("template"))),
         ("clouds", _clouds(pool)),
         *_machines(pool),

@@ -71,7 +71,8 @@ def rollout_line(pool: Mapping[str, Any]) -> str:
     if not found:
         said = "no rollout yet"
         if old is not None:
-            said += f"; {old} old workers" if old else "; no worker is old"
+            many = f"{old} old worker{'s' if old > 1 else ''}"
+            said += f"; {many}" if old else "; no worker is old"
         return f"pool {pool['name']}: {said}"
     said = f"rollout {found['state']}"
     if found.get("reason"):

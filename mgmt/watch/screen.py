@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mgmt.pool_words import reason_of
+
 KEYS = "↑↓ j k choose · enter or → open · esc or ← back · q quit"
 UP, DOWN, OPEN, BACK, QUIT, FIRST, LAST = "up", "down", "open", "back", "quit", "first", "last"
 #: What a terminal sends → what it means.
@@ -132,7 +134,7 @@ def _list_view(place: Place, picture: Picture, height: int, width: int) -> View:
     names = [str(pool["name"]) for pool in pools]
     chosen = place.chosen if place.chosen in names else (names[0] if names else "")
     at = names.index(chosen) if chosen else 0
-    why = f"{chosen}: {_cell(pools[at].get('reason'))}" if pools else ""
+    why = f"{chosen}: {reason_of(pools[at])}" if pools else ""
     below = [*_wrapped(why, width), "", KEYS]
     warnings = _warnings(picture, width)
     room = max(height - _AROUND - 1 - len(warnings) - len(below), 1)
@@ -145,7 +147,7 @@ def _list_view(place: Place, picture: Picture, height: int, width: int) -> View:
                 *(_cell(pool.get(key)) for key in ("wanted", "running", "pending", "draining")),
                 _cell(pool.get("unhealthy")),
                 _cell(pool.get("brake")),
-                _cell(pool.get("reason")),
+                reason_of(pool),
             ),
             chosen=pool["name"] == chosen,
         )
@@ -169,10 +171,10 @@ def _pool_view(place: Place, picture: Picture, height: int, width: int) -> View:
     readings = ", ".join(
         f"{name} = {reading['value']:g}" for name, reading in sorted(_readings(pool).items())
     )
-    cells = {key: _cell(pool.get(key)) for key in ("wanted", "min", "max", "brake", "reason")}
+    cells = {key: _cell(pool.get(key)) for key in ("wanted", "min", "max", "brake")}
     engine = _cell((pool.get("engine") or {}).get("type"))
     above = [
-        *_wrapped(f"pool {pool['name']} is {pool.get('state')}: {cells['reason']}", width),
+        *_wrapped(f"pool {pool['name']} is {pool.get('state')}: {reason_of(pool)}", width),
         f"engine {engine}, wanted {cells['wanted']} of {cells['min']} to {cells['max']},"
         f" brake {cells['brake']}",
         *_wrapped(f"readings  {readings}" if readings else "", width),

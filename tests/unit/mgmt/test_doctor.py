@@ -129,6 +129,11 @@ def test_an_ended_run_with_machines_left_is_found_and_one_without_is_well():
             "failing_pool",
             None,
         ),
+        (
+            {"pools": [{"name": "p", "state": "STABLE", "hold": {"suspend": ["scale_in"]}}]},
+            "suspended_pool",
+            None,
+        ),
         ({"pools": [{"name": "p", "rogues": ["p-1-0"]}]}, "rogue", None),
         (
             {"pools": [{"name": "p", "zombies": [{"node_id": "p-1-0", "cloud": "ec2"}]}]},

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.errors import ConfigProblem
-from mgmt.graph import Mark, Panel, Series, graph, labelled, write_graph
+from mgmt.graph import Mark, Panel, Series, graph, labelled, series_of, write_graph
 
 BEGAN = 1_790_000_000.0
 PANELS = [
@@ -82,3 +82,14 @@ def test_the_suffix_says_what_is_drawn(tmp_path: Path) -> None:
     with pytest.raises(ConfigProblem, match=r"plot\.pdf: .*end it in \.svg, \.png, \.csv"):
         write_graph(tmp_path / "plot.pdf", PANELS)
     assert [path.name for path in tmp_path.iterdir()] == ["a.CSV"]
+
+
+def test_lines_of_several_pools_have_a_colour_each_and_a_style_for_each_state() -> None:
+    points = [(0.0, 1.0)]
+    names = ("web running", "web wanted", "batch running")
+    web, wanted, batch = series_of(dict.fromkeys(names, points))
+    assert web.kin == wanted.kin == "web" and batch.kin == "batch"
+    assert (web.style, wanted.style, batch.style) == ("-", "--", "-")
+    alone = series_of(dict.fromkeys(names[:2], points))
+    assert [(one.kin, one.style, one.dashed) for one in alone] == [("", "", False), ("", "", True)]
+    assert [one.kin for one in series_of({"in hand": points, "done": points})] == ["", ""]

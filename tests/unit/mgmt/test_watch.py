@@ -123,3 +123,13 @@ def test_a_view_with_many_pools_and_problems_is_as_high_as_its_terminal_and_keep
     assert view.below[-1] == KEYS
     assert opened or any(row.chosen for row in view.rows)
     assert "TERMINATED" not in " ".join(view.above)
+
+
+def test_what_a_person_suspended_is_said_although_nothing_wants_to_move():
+    hold = {"suspend": ["scale_in", "replace"], "reason": "audit", "recommend_only": False}
+    (row,) = view_of(Place(), picture(pool("web", hold=hold)), 24).rows
+    assert row.cells[-1] == "scale_in, replace suspended (audit); as wanted"
+    only = {"suspend": [], "reason": "", "recommend_only": True}
+    said = pool("web", hold=only, reason="only recommends: no action")
+    (row,) = view_of(Place(), picture(said), 24).rows
+    assert row.cells[-1] == "only recommends: no action"

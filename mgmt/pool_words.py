@@ -1,0 +1,25 @@
+"""What a person did to a pool, in words: it stands beside whatever else is said of it. PURE."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def by_hand(pool: Mapping[str, Any]) -> str:
+    """That a person suspended something; "" when nobody did. An override is among the reasons."""
+    hold = pool.get("hold") or {}
+    reason = f" ({hold['reason']})" if hold.get("reason") else ""
+    if hold.get("recommend_only"):
+        return f"only recommends{reason}"
+    if hold.get("suspend"):
+        return f"{', '.join(hold['suspend'])} suspended{reason}"
+    return ""
+
+
+def reason_of(pool: Mapping[str, Any]) -> str:
+    """A pool's reason, and before it what a person suspended; "-" where nothing is said."""
+    reason, held = str(pool.get("reason") or ""), by_hand(pool)
+    if held and not reason.startswith("only recommends"):
+        return f"{held}; {reason}" if reason else held
+    return reason or "-"

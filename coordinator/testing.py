@@ -239,11 +239,7 @@ class CloudDriverContract:
         driver = self.make_driver()
         driver.launch(self._request())
         [machine] = self._listed(1)
-        # The shape of an id is the cloud's own, so an unknown one is made from a known one.
-        unknown = machine.cloud_id[:-6] + "".join(
-            str((int(c, 36) + 1) % 10) for c in machine.cloud_id[-6:]
-        )
-        driver.terminate([unknown])
+        driver.terminate([unknown_id(machine.cloud_id)])
         driver.terminate([])
         self._settle()
         assert self._live()
@@ -300,6 +296,15 @@ class CloudDriverContract:
             self.wait(0.1)
             left -= 0.1
         return value
+
+
+def unknown_id(cloud_id: str) -> str:
+    """An id that no machine has: the shape of an id is the cloud's own, so of a known one."""
+    end = "".join(
+        str((int(letter, 36) + 1) % 10) if letter.isascii() and letter.isalnum() else letter
+        for letter in cloud_id[-6:]
+    )
+    return cloud_id[:-6] + end
 
 
 def _at_once(calls: Sequence[Callable[[], object]]) -> None:

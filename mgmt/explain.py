@@ -81,13 +81,14 @@ def _chain(found: Mapping[str, Any]) -> Iterator[str]:
     if wish is None:
         yield f"  no decision in this cycle: {text_of(found.get('reason'))}"
         return
-    yield f"  {found['engine']:<20} {wish['size']:>5}  {wish['reason']}"
+    width = max(20, len(found["engine"]))  # an engine of one's own has a long name
+    yield f"  {found['engine']:<{width}} {wish['size']:>5}  {wish['reason']}"
     idle, size = [], wish["size"]
     for bound in found.get("bounds") or ():
         if bound["size"] == size and bound["reason"] == NOT_LIMITING:
             idle.append(bound["name"])
         else:
-            yield f"  {bound['name']:<20} {bound['size']:>5}  {bound['reason']}"
+            yield f"  {bound['name']:<{width}} {bound['size']:>5}  {bound['reason']}"
         size = bound["size"]
     if idle:
         yield f"  not limiting: {', '.join(idle)}"

@@ -17,6 +17,8 @@ from coordinator.errors import ConfigProblem, Problem, did_you_mean
 
 #: The ``user_data_form`` of drivers whose machines run cloud-init.
 CLOUD_INIT = "cloud-init"
+#: What a driver may declare as its ``user_data_form``.
+FORMS = (CLOUD_INIT, "agent-config")
 INSTALL, CONFIGURE = "install", "configure"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 #: Keys that mean the same whether the agent is installed or in the image.
@@ -78,7 +80,11 @@ def driver_settings(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def check_form(settings: Mapping[str, str], form: str, key: str = "") -> None:
-    """Raise ConfigProblem for settings of ours on a cloud whose machines run no cloud-init."""
+    """Raise ConfigProblem for a form that is none, and for settings of ours on a cloud whose
+    machines run no cloud-init."""
+    if form not in FORMS:
+        what = f"its driver declares the user_data_form '{form}'"
+        raise ConfigProblem([Problem(key=key, what=what, remedy=f"one of {', '.join(FORMS)}")])
     if form != CLOUD_INIT and (ours := [name for name in settings if name in KEYS]):
         what = "means nothing here: machines of this cloud run no cloud-init"
         raise ConfigProblem(

@@ -118,7 +118,8 @@ class CloudDriver(Protocol):
     and ``ExplainsBoot``, and have
 
     * ``batch_limit``: machines of one launch at most, where it ``batches`` (default 100);
-    * ``user_data_form``: which templates of ``userdata_templates`` fit.
+    * ``user_data_form``: which templates of ``userdata_templates`` fit its machines:
+      ``cloud-init`` (the default), or ``agent-config`` where only our agent reads them.
     * ``machine_knows_id`` False: cloud-init's instance id may be another name than the
       ``cloud_id`` it lists, so that nobody compares the two when a node enrols.
     * ``loopback_address``: by which its machines reach this host's loopback interface, where
@@ -136,7 +137,8 @@ class CloudDriver(Protocol):
 
         Idempotent in ``launch_id`` at any distance and from any process. InsufficientCapacity
         says that neither this nor an earlier call of that launch id made a machine: another
-        cloud is asked then. After RetryLater nobody knows.
+        cloud is asked then. After RetryLater nobody knows. LaunchRefused for a launch id that
+        another run has used.
         """
         ...
 

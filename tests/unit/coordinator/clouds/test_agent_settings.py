@@ -76,6 +76,11 @@ def test_a_cloud_without_cloud_init_takes_none_of_ours() -> None:
     check_form({"wheelhouse": "/w"}, "cloud-init")
 
 
+def test_a_driver_that_declares_a_form_of_user_data_that_is_none_is_told_which_there_are() -> None:
+    with pytest.raises(ConfigProblem, match=r"clouds\.here: .*'configure'.*one of cloud-init"):
+        check_form({"driver": "cabin"}, "configure", "clouds.here")
+
+
 def test_a_key_that_the_driver_does_not_know_may_be_nearly_one_of_ours() -> None:
     told = with_our_keys(
         ConfigProblem(

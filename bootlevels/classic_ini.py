@@ -9,7 +9,6 @@ problem, what is odd a warning, and the rest is read.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -64,12 +63,6 @@ class Findings:
 
     def warning(self, where: str, what: str, *, key: str = "", remedy: str = "") -> None:
         self.warnings.append(Problem(where=where, key=key, what=what, remedy=remedy))
-
-
-def shown_path(path: str, directory: str) -> str:
-    """``path`` as people know it: relative to ``directory`` when it is below it."""
-    below = directory.rstrip(os.sep) + os.sep
-    return path[len(below) :] if path.startswith(below) else path
 
 
 def read_ini(path: Path, shown: str, found: Findings) -> dict[str, Section] | None:

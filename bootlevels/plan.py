@@ -191,11 +191,6 @@ class ServiceSpec:
         """
         return any(program.staged for _, program in self.programs)
 
-    @property
-    def is_checked(self) -> bool:
-        """Whether anything but the success of its boot program verifies it."""
-        return bool(self.ready) or self.pool is not None
-
 
 @dataclass(frozen=True, kw_only=True)
 class BootLevel:

@@ -20,7 +20,6 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from agent.messages import InstanceState, InstanceView
 from coordinator.clouds.base import CloudDriver, CloudInstance, LaunchRequest, MachineState
 from coordinator.errors import LaunchRefused
 
@@ -63,25 +62,6 @@ def make_request(launch_id: str = "launch-1", **changes: Any) -> LaunchRequest:
         launch_id=launch_id, run="run-1", pool="sleepers", count=1, user_data='{"version": 1}'
     )
     return replace(request, **changes)
-
-
-def make_instance(node_id: str = "launch-1-0", **changes: Any) -> InstanceView:
-    """An InstanceView of a running machine, with ``changes``; ids follow ``node_id``."""
-    launch_id, _, index = node_id.rpartition("-")
-    instance = InstanceView(
-        node_id=node_id,
-        launch_id=launch_id,
-        index=int(index),
-        pool="sleepers",
-        cloud="in_memory",
-        template="worker",
-        state=InstanceState.RUNNING,
-        wanted_at=1_000_000_000.0,
-        state_since=1_000_000_000.0,
-        cloud_id=f"m-{node_id}",
-        listed=True,
-    )
-    return replace(instance, **changes)
 
 
 class CloudDriverContract:

@@ -41,18 +41,6 @@ def read_events(store: Engine, source: str, since: int, limit: int) -> list[Even
     return found[::-1] if newest_first else found
 
 
-def newest_sequence(store: Engine, source: str) -> int:
-    """The sequence number of the newest event of ``source``; 0 when there is none."""
-    wanted = (
-        select(events.c.sequence)
-        .where(events.c.source == source)
-        .order_by(events.c.sequence.desc())
-        .limit(1)
-    )
-    with store.connect() as connection:
-        return int(connection.execute(wanted).scalar() or 0)
-
-
 def trim_events(store: Engine, source: str, keep: int) -> None:
     """Delete all but about the newest ``keep`` events of ``source``."""
     with store.begin() as connection:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bootlevels.table_text import plain_lines
 from mgmt.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from agent.messages import Event
 
 #: Events that tell the story; the rest is in ``epu events``.
 _TOLD = (
@@ -61,7 +66,7 @@ def demo(home: Path, jobs: int, sleep: float) -> None:
         sys.exit(ExitCode.PROBLEM)
 
 
-def _print_timeline(events: list, began: float) -> None:  # type: ignore[type-arg]
+def _print_timeline(events: Sequence[Event], began: float) -> None:
     rows = [
         (f"{event.time - began:6.1f} s", event.name, event.node or event.pool, event.reason)
         for event in events

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -48,16 +49,33 @@ def parse_settings(kind: type[T], given: object, where: str = "", key: str = "")
     except ValidationError as found:
         for error in found.errors(include_url=False):
             inner = ".".join(str(part) for part in error["loc"])
-            what = error["msg"].removeprefix("Value error, ")
+            what, remedy = error["msg"].removeprefix("Value error, "), ""
             if error["type"] == "unexpected_keyword_argument":
                 what = "unknown key"
+                *above, name = error["loc"]
+                remedy = did_you_mean(str(name), _keys_at(kind, above))
             elif error["type"] not in ("missing", "value_error"):
                 what = f"{what}, not {_shown(error['input'])}"
-            problems.append(Problem(where=where, key=_below(key, inner), what=what))
+            below = _below(key, inner)
+            problems.append(Problem(where=where, key=below, what=what, remedy=remedy))
         raise ConfigProblem(problems) from None
     if problems:
         raise ConfigProblem(problems)
     return parsed
+
+
+def _keys_at(kind: Any, loc: Sequence[int | str]) -> set[str]:
+    """The keys of the section that stands at ``loc`` in a ``kind``; none where that is not told."""
+    found = kind
+    for part in loc:
+        if is_dataclass(found):
+            found = get_type_hints(found).get(str(part))
+        else:  # an item of a sequence, or a value of a mapping
+            inner = get_args(found)
+            found = inner[-1 if isinstance(part, str) else 0] if inner else None
+        if isinstance(found, UnionType):
+            found = next((one for one in get_args(found) if is_dataclass(one)), found)
+    return {field.name for field in fields(found)} if is_dataclass(found) else set()
 
 
 def _below(key: str, inner: str) -> str:

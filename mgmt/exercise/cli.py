@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,6 +90,8 @@ def exercise(
 
 def _confirm(wanted: Timeline, system: RunningSystem) -> None:
     steps = "; ".join(str(step) for step in wanted.disturbances)
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"it breaks things in run '{system.run}': say --yes")
     click.confirm(f"In run '{system.run}': {steps}. Go on?", abort=True, err=True)
 
 

@@ -273,3 +273,21 @@ def test_the_sensors_of_a_pool_go_to_its_nodes_over_the_wire() -> None:
     spec = parse_pool("p", {**GOOD, "sensors": {"app": page}})
     assert from_wire(NodeRole, json.loads(json.dumps(to_wire(spec.role)))) == spec.role
     assert spec.role.sensors["app"].interval == 30.0
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "meant"),
+    [
+        ({"enginee": {}}, "enginee", "engine"),
+        ({"health": {"boot_timout": 3}}, "health.boot_timout", "boot_timeout"),
+        ({"programs": {"x": {"command": ["a"], "copis": 2}}}, "programs.x.copis", "copies"),
+        ({"drain": {"command": ["a"], "timeot": 2}}, "drain.timeot", "timeout"),
+    ],
+)
+def test_a_key_that_is_not_known_is_named_with_the_one_that_was_meant_however_deep(
+    section, key, meant
+):
+    with pytest.raises(ConfigProblem) as found:
+        parse_pool("web", section)
+    (problem,) = [one for one in found.value.problems if one.what == "unknown key"]
+    assert problem.key == key and problem.remedy == f"did you mean '{meant}'?"

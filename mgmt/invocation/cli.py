@@ -245,6 +245,13 @@ class Commands(click.Group):
             ctx.fail(f"no command '{name}'{hint}")
         return super().resolve_command(ctx, args)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The first sentence of each, whole: click would cut it where the line ends."""
+        found = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        rows = [(name, each.get_short_help_str(limit=1000)) for name, each in found if each]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
 
 @dataclass(frozen=True)
 class Lazy:

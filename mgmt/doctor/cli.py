@@ -13,7 +13,7 @@ from mgmt.invocation.cli import Invocation, pass_invocation, system_options
 from mgmt.output import Table
 
 if TYPE_CHECKING:
-    from mgmt.doctor.findings import Finding
+    from mgmt.doctor.evidence import Finding
     from mgmt.doctor.look import Place
 
 
@@ -91,7 +91,7 @@ def _fix(
     invocation: Invocation, found: list[Finding], place: Place, yes: bool, end_workers: bool
 ) -> list[Finding]:
     """Offer each repair; what is left of the findings."""
-    from mgmt.doctor.findings import Action
+    from mgmt.doctor.evidence import Action
 
     left, started = [], False
     for finding in found:

@@ -6,11 +6,10 @@ What could not be looked at is a finding too or is left out; it is never taken f
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 from agent.keeper_names import is_controller, is_sensors
+from mgmt.doctor.evidence import Action, Evidence, Finding, Repair, Vitals, names_of
 from mgmt.pool_words import by_hand
 
 #: Clocks that differ by more, s, make ages and deadlines wrong in people's eyes.
@@ -22,101 +21,6 @@ NODE_DISK_PERCENT = 95.0
 LOOP, RESTARTS_WITHIN = 3, 600.0
 #: Past its deadline, or in a state that has none, a node is stuck after so many seconds.
 LATE, ENDING_FOR = 60.0, 600.0
-
-
-class Action(str, Enum):
-    """What ``--fix`` can do by itself."""
-
-    START_BROKER = "start_broker"
-    START_COORDINATOR = "start_coordinator"
-    UNFREEZE = "unfreeze"
-    RESUME_POOL = "resume_pool"
-    ENABLE = "enable"
-    END_MACHINES = "end_machines"
-
-
-@dataclass(frozen=True)
-class Repair:
-    """``subjects``: pools or node ids. ``grave``: ends machines that may be at work."""
-
-    action: Action
-    subjects: tuple[str, ...] = ()
-    grave: bool = False
-
-    @property
-    def words(self) -> str:
-        """What is done, for a question."""
-        whom = f" {_names(self.subjects)}" if self.subjects else ""
-        return self.action.value.replace("_", " ") + whom
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong. ``remedy`` is what a person does; ``repair`` what we offer."""
-
-    kind: str
-    what: str
-    remedy: str
-    repair: Repair | None = None
-
-
-@dataclass(frozen=True)
-class Restarts:
-    """How often a process ended of late, and the last line that it wrote."""
-
-    count: int
-    last: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Vitals:
-    """Of a machine with ``services`` of the coordinator, and called ``host``.
-
-    ``ahead``: its clock against ours, s; None: the same. ``free`` and ``total``: bytes.
-    """
-
-    host: str = ""
-    services: tuple[str, ...] = ()
-    ahead: float | None = None
-    free: int | None = None
-    total: int | None = None
-    restarts: Mapping[str, Restarts] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class NodeSigns:
-    """What one node's agent said. ``ahead``: its clock against ours, s."""
-
-    ahead: float | None = None
-    disk_percent: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """What was seen of a run. None: could not be looked at.
-
-    ``listed``: node id → cloud of each machine that the clouds list; ``known``: the node
-    ids that the provisioner's records held both before and after that listing, ``ever``
-    either time. ``late``: documents of nodes that are on their way.
-    """
-
-    run: str
-    ended: bool = False
-    half_torn_down: bool = False
-    broker_problem: str = ""
-    broker_directory: str = ""
-    coordinator_directory: str = ""
-    coordinator_runs: bool | None = None
-    status: Mapping[str, Any] | None = None
-    silence: str = ""
-    listed: Mapping[str, str] | None = None
-    unlisted: Mapping[str, str] = field(default_factory=dict)
-    known: frozenset[str] | None = None
-    ever: frozenset[str] = frozenset()
-    late: tuple[Mapping[str, Any], ...] = ()
-    vitals: tuple[Vitals, ...] = ()
-    disk_here: tuple[int, int] | None = None
-    nodes: Mapping[str, NodeSigns] = field(default_factory=dict)
 
 
 def findings_of(seen: Evidence) -> list[Finding]:
@@ -135,11 +39,6 @@ def findings_of(seen: Evidence) -> list[Finding]:
     ]
 
 
-def _names(names: object) -> str:
-    found = sorted(str(name) for name in names)  # type: ignore[attr-defined]
-    return ", ".join(found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
-
-
 def _provisioner_answers(seen: Evidence) -> bool:
     missing = (seen.status or {}).get("missing") or {}
     return seen.status is not None and "provisioner" not in missing
@@ -150,7 +49,7 @@ def _ended(seen: Evidence) -> Iterator[Finding]:
         what = f"the run is ended and {len(seen.listed)} machines of it are left"
         yield Finding(
             "machines_left",
-            f"{what}: {_names(seen.listed)}",
+            f"{what}: {names_of(seen.listed)}",
             f"epu teardown {seen.run} (or let this end them: --fix)",
             Repair(Action.END_MACHINES, tuple(sorted(seen.listed)), grave=True),
         )
@@ -208,19 +107,10 @@ def _machines(seen: Evidence) -> Iterator[Finding]:
         return
     if not _provisioner_answers(seen):
         if seen.listed:
-            clouds = _names(set(seen.listed.values()))
+            clouds = names_of(set(seen.listed.values()))
             what = f"no provisioner answers, and {clouds} list {len(seen.listed)} workers"
-            dead = seen.broker_problem or seen.coordinator_runs is False
-            first = "they may be at work: repair the above and look again" if dead else (
-                f"epu repair {seen.run}"
-            )  # fmt: skip
-            yield Finding(
-                "workers_without_provisioner",
-                f"{what}: {_names(seen.listed)}",
-                f"{first}; only if it is gone for ever: epu doctor {seen.run} --fix"
-                f" --yes --end-workers, then epu teardown {seen.run}",
-                Repair(Action.END_MACHINES, tuple(sorted(seen.listed)), grave=True),
-            )
+            what += f": {names_of(seen.listed)}"
+            yield Finding("workers_without_provisioner", what, *_left_alone(seen))
         return
     if seen.known is None:
         yield from _as_the_provisioner_sees_it(seen)
@@ -228,12 +118,12 @@ def _machines(seen: Evidence) -> Iterator[Finding]:
     if strays := sorted(set(seen.listed) - seen.ever):
         yield Finding(
             "machine_without_record",
-            f"{len(strays)} machines of the run are in no record: {_names(strays)}",
+            f"{len(strays)} machines of the run are in no record: {names_of(strays)}",
             "the provisioner ends strays after a while; --fix ends them now",
             Repair(Action.END_MACHINES, tuple(strays), grave=True),
         )
     if not seen.unlisted and (lost := sorted(seen.known - set(seen.listed))):
-        what = f"{len(lost)} records have no machine: {_names(lost)}"
+        what = f"{len(lost)} records have no machine: {names_of(lost)}"
         remedy = "two witnesses settle it within minutes; if not: epu node show NODE"
         yield Finding("record_without_machine", what, remedy)
 
@@ -243,14 +133,29 @@ def _as_the_provisioner_sees_it(seen: Evidence) -> Iterator[Finding]:
     progress = (seen.status or {}).get("progress") or {}
     for name, cloud in sorted((progress.get("clouds") or {}).items()):
         if strays := cloud.get("strays"):
-            what = f"{len(strays)} machines of cloud {name} are in no record: {_names(strays)}"
+            what = f"{len(strays)} machines of cloud {name} are in no record: {names_of(strays)}"
             remedy = "the provisioner ends strays after a while; if not, end them in the cloud"
             yield Finding("machine_without_record", what, remedy)
         absent = cloud.get("absent") or {}
         if lost := [node for node, age in absent.items() if age > LATE]:
-            what = f"{len(lost)} records have no machine in cloud {name}: {_names(lost)}"
+            what = f"{len(lost)} records have no machine in cloud {name}: {names_of(lost)}"
             remedy = "two witnesses settle it within minutes; if not: epu node show NODE"
             yield Finding("record_without_machine", what, remedy)
+
+
+def _left_alone(seen: Evidence) -> tuple[str, Repair | None]:
+    """Remedy and repair for workers whose provisioner does not answer: they may be at work."""
+    end = f"epu doctor {seen.run} --fix --yes --end-workers, then epu teardown {seen.run}"
+    if seen.coordinator_runs and not seen.broker_problem:
+        # Its supervisor lives and starts it again: whoever is silent now is not gone for ever.
+        stop = f"epu serve --stop --dir {seen.coordinator_directory}"
+        wait = "its supervisor starts it again within minutes: look again, then epu repair"
+        return f"{wait} {seen.run}; only to give it up for ever: {stop}, {end}", None
+    first = f"epu repair {seen.run}"
+    if seen.broker_problem or seen.coordinator_runs is False:
+        first = "repair the above and look again, for they may be at work"
+    repair = Repair(Action.END_MACHINES, tuple(sorted(seen.listed or ())), grave=True)
+    return f"{first}; only if it is gone for ever: {end}", repair
 
 
 def _switches(seen: Evidence) -> Iterator[Finding]:
@@ -297,8 +202,7 @@ def _pools(seen: Evidence) -> Iterator[Finding]:
             what = f"the brake of pool {name} is open at MELTDOWN: {pool.get('reason')}"
             yield Finding("brake", what, f"find out why, then: epu pool resume {name}", resume)
         elif pool.get("state") == "HELD":
-            if not _frozen((seen.status or {}).get("components") or {}):
-                # else it was said once for all
+            if not _held_by_others(seen):  # else it was said once for all
                 what = f"pool {name} is held: {pool.get('reason')}"
                 why = f"epu explain {name}; if a person held it: epu pool resume {name}"
                 yield Finding("held_pool", what, why, resume)
@@ -319,6 +223,12 @@ def _pools(seen: Evidence) -> Iterator[Finding]:
             yield Finding(
                 "failing_pool", f"{what} to run since; the last: {failing['last']}", remedy
             )
+
+
+def _held_by_others(seen: Evidence) -> bool:
+    """Pools hold because all are held, or because somebody whom they need does not answer."""
+    status = seen.status or {}
+    return bool(_frozen(status.get("components") or {}) or status.get("missing"))
 
 
 def _undead(seen: Evidence) -> Iterator[Finding]:

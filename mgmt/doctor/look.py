@@ -16,7 +16,7 @@ from agent.rpc_client import BrokerUnreachable, CallFailed, RpcClient
 from coordinator.errors import EpuError
 from coordinator.vitals import vitals
 from mgmt.answers import Call, ask
-from mgmt.doctor.findings import Evidence, NodeSigns, Restarts, Vitals
+from mgmt.doctor.evidence import Evidence, NodeSigns, Restarts, Vitals
 from mgmt.exit_codes import NoSuchRun
 from mgmt.keepers import dedicated_pools
 from mgmt.run_locator import NoCoordinator, RunningSystem, open_run, state_dir_of, system_of

@@ -6,7 +6,7 @@ import time
 
 from coordinator.errors import EpuError
 from mgmt.answers import ask
-from mgmt.doctor.findings import Action, Repair
+from mgmt.doctor.evidence import Action, Repair
 from mgmt.doctor.look import ANSWER_WITHIN, Place
 from mgmt.run_teardown import clouds_of, end_listed
 from mgmt.teardown_record import Listing

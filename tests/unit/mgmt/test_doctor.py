@@ -12,16 +12,15 @@ from click.testing import CliRunner
 from agent.rpc_client import CallTimeout
 from coordinator.vitals import recent_ends, vitals
 from mgmt.cli import epu
-from mgmt.doctor.findings import (
+from mgmt.doctor.evidence import (
     Action,
     Evidence,
     Finding,
     NodeSigns,
     Restarts,
     Vitals,
-    findings_of,
-    stuck,
 )
+from mgmt.doctor.findings import findings_of, stuck
 from mgmt.doctor.look import Place, ask_machines
 from mgmt.doctor.machine import ec2_credentials, examine, verdict_line
 from mgmt.exit_codes import ExitCode
@@ -73,6 +72,10 @@ def test_workers_of_a_provisioner_that_is_gone_are_listed_and_their_end_is_a_gra
     (found,) = seen(status=None, silence="", known=None, listed={"n-1": "ec2", "n-0": "ec2"})
     assert "no provisioner answers, and ec2 list 2 workers: n-0, n-1" in found.what
     assert found.repair and found.repair.grave and found.repair.subjects == ("n-0", "n-1")
+    (held,) = seen(status=None, known=None, listed={"n-1": "ec2"}, coordinator_runs=True,
+                   coordinator_directory="/c")  # fmt: skip
+    assert held.repair is None, "a provisioner that hangs is started again by its supervisor"
+    assert "epu serve --stop --dir /c, epu doctor demo --fix --yes --end-workers" in held.remedy
     missing = status(missing={"provisioner": "no answer"})
     assert "workers_without_provisioner" in kinds(seen(status=missing, known=None))
 
@@ -146,6 +149,12 @@ def test_what_stands_still_is_found_with_its_repair(change, kind, action):
     (found,) = seen(status=status(**change))
     assert found.kind == kind and found.remedy
     assert (found.repair.action if found.repair else None) is action
+
+
+def test_pools_that_hold_for_want_of_a_component_are_not_told_beside_it():
+    pools = [{"name": "p", "state": "HELD", "reason": "the provisioner does not answer"}]
+    silent = status(pools=pools, missing={"sensors": "no answer"})
+    assert kinds(seen(status=silent)) == ["silent_component"]
 
 
 def test_a_pool_that_is_held_because_all_are_is_not_told_again():

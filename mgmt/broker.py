@@ -67,6 +67,10 @@ class BrokerStatus:
         return self.state in ("running", "existing")
 
 
+#: Seconds that a node may take to be ready where a supervisor keeps it.
+_SUPERVISED_START = 900.0
+
+
 def _silent(_: str) -> None:
     return None
 
@@ -105,7 +109,8 @@ def start_broker(
 def run_broker(directory: Path, vhost: str, host: str, say: Callable[[str], None] = _silent) -> int:
     """``start_broker``, and stay until the node ends (1) or SIGTERM or Ctrl-C ends it (0).
 
-    For a supervisor that starts it again.
+    For a supervisor that starts it again: nobody waits for the first start, so it may take
+    minutes, as it does on an emulated processor.
     """
 
     def interrupt(*_: object) -> None:
@@ -113,7 +118,7 @@ def run_broker(directory: Path, vhost: str, host: str, say: Callable[[str], None
 
     signal.signal(signal.SIGTERM, interrupt)
     try:
-        start_broker(directory, vhost, say=say, host=host)
+        start_broker(directory, vhost, _SUPERVISED_START, say, host)
         identity = BrokerFiles(directory.resolve()).read_identity()
         beam = None if identity is None else beam_of(node_processes(identity.mark))
         while beam is not None and beam.alive:

@@ -33,6 +33,7 @@ from mgmt.broker_processes import beam_of, end_node, has_ended, node_processes
 #: In place of an address: whichever of this machine's others see.
 ANY_OWN = "auto"
 _LOOK_EVERY = 0.1
+_LOOK_AT_LEAST_EVERY = 1.0
 #: What a node that could not start is given to end in peace, seconds.
 _CLEAN_UP = 5.0
 
@@ -133,7 +134,10 @@ class NodeStart:
         return access
 
     def _wait_ready(self, identity: NodeIdentity, access: BrokerAccess) -> None:
-        while not is_ready(access):
+        while True:
+            began = time.monotonic()
+            if is_ready(access):
+                return
             # The scripts in front of Erlang carry the mark too, so none means it ended.
             if has_ended(identity.mark):
                 if "eaddrinuse" in self.files.last_lines(60):
@@ -141,7 +145,9 @@ class NodeStart:
                 raise BrokerUnavailable(self._failure("ended while it was starting"))
             if time.monotonic() >= self.deadline:
                 raise BrokerUnavailable(self._failure(f"is not ready after {self.timeout:g} s"))
-            time.sleep(_LOOK_EVERY)
+            # On a slow machine a look is dear, and the node has more use for the processor.
+            took = time.monotonic() - began
+            time.sleep(max(_LOOK_EVERY, min(9 * took, _LOOK_AT_LEAST_EVERY)))
 
     def _failure(self, what: str) -> str:
         lines = self.files.last_lines()

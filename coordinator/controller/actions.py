@@ -300,11 +300,11 @@ def _shrink(
 ) -> None:
     """Let retired and surplus workers go, those that run by way of a drain."""
     surplus = max(0, len(places.plain) - places.plain_target)
-    starting = [one for one in places.plain if _may_work_already(one)]
-    waiting = min(surplus, len(starting))
+    others = [one for one in places.plain if not _may_work_already(one)]
+    waiting = min(surplus, len(places.plain) - len(others))
     surplus -= waiting
     going = victims(
-        [one for one in places.plain if one not in starting],
+        others,
         surplus,
         preferred=decision.wish.victims,
         signs=observed.signs,

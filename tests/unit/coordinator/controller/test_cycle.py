@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from agent.messages import InstanceState as S
-from agent.messages import NodeSigns
+from agent.messages import InstanceView, NodeSigns
 from coordinator.controller.backoff import BackOff
 from coordinator.controller.bounds import BOUNDS
 from coordinator.controller.brake import BrakeLevel
@@ -603,3 +603,24 @@ def test_who_a_person_lets_drain_is_replaced_and_not_taken_back(world):
     made.add(S.DRAINING, 1, by_person=True)
     batch = made.cycle().batch
     assert not batch.cancels and [launch.count for launch in batch.launches] == [1]
+
+
+# ---------------------------------------------------------------------- very many
+
+
+@pytest.mark.parametrize("state", [S.BOOTING, S.RUNNING, S.DRAINING])
+def test_no_cycle_compares_every_worker_with_every_other(world, monkeypatch, state):
+    """Ten thousand that start took the controller minutes each second."""
+    many, compared = 300, 0
+    made = world({"preserve_n": many - 5}, max=many, max_surge=10)
+    made.add(state, many, start_step="enrolled" if state is S.BOOTING else "")
+    same = InstanceView.__eq__
+
+    def counted(one, other):
+        nonlocal compared
+        compared += 1
+        return same(one, other)
+
+    monkeypatch.setattr(InstanceView, "__eq__", counted)
+    made.step(2)
+    assert compared <= 10 * many

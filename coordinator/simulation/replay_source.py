@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,10 +29,7 @@ def recordings_in(
     Rows are those of ``PoolRecords.recordings``. Raises ConfigProblem for a file that is none
     of a controller's.
     """
-    with TemporaryDirectory(prefix="epu-replay-") as directory:
-        copy = Path(directory) / "controller.db"
-        _copied(file, copy)
-        records = PoolRecords(open_store(copy))
+    with _opened(file) as records:
         for name in records.pools_recorded():
             if pool is not None and name != pool:
                 continue
@@ -42,6 +39,16 @@ def recordings_in(
                 before = page[-1]["id"]
                 if at is not None:
                     break
+
+
+def explanations_in(file: Path) -> Iterator[dict[str, Any]]:
+    """Each stored decision's explanation, pool by pool, oldest first. Raises ConfigProblem."""
+    with _opened(file) as records:
+        for name in records.pools_recorded():
+            since = 0.0
+            while page := records.decisions(name, since):
+                yield from page
+                since = float(page[-1]["time"])
 
 
 def may_lack_the_newest(file: Path) -> str:
@@ -59,6 +66,14 @@ def may_lack_the_newest(file: Path) -> str:
                 f" decisions may be missing (to copy: {how})"
             )
     return ""
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[PoolRecords]:
+    with TemporaryDirectory(prefix="epu-replay-") as directory:
+        copy = Path(directory) / "controller.db"
+        _copied(file, copy)
+        yield PoolRecords(open_store(copy))
 
 
 def _copied(file: Path, copy: Path) -> None:

@@ -72,7 +72,8 @@ def doctor(
     }
     repaired = f", {len(found) - len(left)} repaired" if fix else ""
     counted = f"{len(found)} problem{'s' if len(found) != 1 else ''} found{repaired}"
-    line = counted if found else f"OK: run {place.name} is well"
+    how = "is ended, and no cloud lists a machine of it" if place.ended else "is well"
+    line = counted if found else f"OK: run {place.name} {how}"
     invocation.output.result("doctor", document, [line])
     return ExitCode.PROBLEM if left else ExitCode.WELL
 

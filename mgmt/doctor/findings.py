@@ -161,7 +161,8 @@ def _left_alone(seen: Evidence) -> tuple[str, Repair | None]:
 def _switches(seen: Evidence) -> Iterator[Finding]:
     components = (seen.status or {}).get("components") or {}
     provisioner = components.get("provisioner", {})
-    if why := _frozen(components):
+    # Who is in the middle of a teardown is told so once: pools that decide again would hinder it.
+    if (why := _frozen(components)) and not seen.half_torn_down:
         what = f"all pools are held: {why}"
         yield Finding("frozen", what, "epu resume", Repair(Action.UNFREEZE))
     if provisioner.get("stopping"):
@@ -302,7 +303,11 @@ def _disks(seen: Evidence) -> Iterator[Finding]:
             what = (
                 f"the disk of {name} has {disk[0] / 2**20:.0f} MB left of {disk[1] / 2**30:.0f} GB"
             )
-            yield Finding("full_disk", what, "free some space; epu clean removes ended runs")
+            yield Finding(
+                "full_disk",
+                what,
+                "free some space; of ended runs (epu list) the directories can be removed",
+            )
     for name, signs in seen.nodes.items():
         if signs.disk_percent is not None and signs.disk_percent >= NODE_DISK_PERCENT:
             what = f"the disk of node {name} is {signs.disk_percent:.0f} % full"

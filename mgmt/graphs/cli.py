@@ -115,6 +115,7 @@ def _from_run(invocation: Invocation, run_name: str | None, history: History) ->
         invocation.output.note(f"{ended}: from its log files")
         for source in ("provisioner", "controller", "registrar"):
             history.read_files(place.of(source))
+        history.read_store(place.state_dir)
         return ExitCode.WELL
     with RpcClient(url, timeout=8.0, connect_within=4.0) as client:
         try:

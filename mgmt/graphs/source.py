@@ -13,7 +13,7 @@ from agent.keepers import KeeperCalls
 from agent.messages import Event
 from agent.rpc_client import BrokerUnreachable, CallFailed, UnknownService
 from agent.wire import from_wire
-from coordinator.errors import EpuError
+from coordinator.errors import ConfigProblem, EpuError
 from mgmt.answers import Call, ask
 from mgmt.event_files import distinct, read_event_files
 from mgmt.history import PAGE, merged, sources_of
@@ -22,6 +22,8 @@ from mgmt.run_events import LogPlace
 
 #: Seconds for all pages of one component, and for one page.
 SOURCE_WITHIN, PAGE_WITHIN = 20.0, 5.0
+#: Decisions in one answer.
+DECISIONS_PAGE = 500
 
 
 @dataclass
@@ -38,6 +40,17 @@ class History:
         found = read_event_files(paths)
         self.events += found.events
         self.broken += found.broken
+
+    def read_store(self, state_dir: Path | None) -> None:
+        """Add the decisions in the controller's store of an ended run, where it still is."""
+        from coordinator.simulation.replay_source import explanations_in
+
+        store = None if state_dir is None else state_dir / "controller.db"
+        if store is not None and store.exists():
+            try:
+                self.decisions += explanations_in(store)
+            except ConfigProblem as problem:
+                self.broken.append(str(problem))
 
     def ordered(self, since: float | None, pool: str | None) -> list[Event]:
         """Each event once, in the order of time; of one pool only when ``pool`` says which."""
@@ -71,9 +84,22 @@ def ask_history(call: Call, history: History, place: LogPlace) -> None:
     if not {"controller", *map(controller_name, dedicated)} <= history.missing.keys():
         to_keeper = KeeperCalls(call).call
         for name in every_pool(call).names:
-            history.decisions += ask(
-                to_keeper, "controller", "decisions", name, timeout=PAGE_WITHIN
-            )
+            history.decisions += decisions_of(to_keeper, name)
+
+
+def decisions_of(call: Call, pool: str) -> list[dict[str, Any]]:
+    """Every stored decision of a pool, oldest first, or as many of them as come in time."""
+    found: list[dict[str, Any]] = []
+    deadline = time.monotonic() + SOURCE_WITHIN
+    while time.monotonic() < deadline:
+        since = float(found[-1]["time"]) if found else 0.0
+        page = ask(
+            call, "controller", "decisions", pool, since, DECISIONS_PAGE, timeout=PAGE_WITHIN
+        )
+        found += page
+        if len(page) < DECISIONS_PAGE:
+            break
+    return found
 
 
 def worker_logs(state_dir: Path | None) -> list[Path]:

@@ -157,6 +157,12 @@ def test_pools_that_hold_for_want_of_a_component_are_not_told_beside_it():
     assert kinds(seen(status=silent)) == ["silent_component"]
 
 
+def test_in_the_middle_of_a_teardown_nobody_is_told_to_let_the_pools_decide_again():
+    frozen = status(components={"controller": {"frozen": "teardown"}})
+    (found,) = seen(status=frozen, half_torn_down=True)
+    assert found.kind == "half_torn_down" and found.repair is None
+
+
 def test_a_pool_that_is_held_because_all_are_is_not_told_again():
     frozen = status(
         components={"controller": {"frozen": "x"}}, pools=[{"name": "p", "state": "HELD"}]

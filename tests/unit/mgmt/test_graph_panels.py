@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from agent.messages import Event
+from coordinator.controller.records import PoolRecords
+from coordinator.store.session import open_store
 from mgmt.graphs.panels import JOBS, NODES, QUEUE, losses_of, panels_of
-from mgmt.graphs.source import History
+from mgmt.graphs.source import DECISIONS_PAGE, History, decisions_of
 
 
 def event(at: float, name: str, node: str = "", source: str = "provisioner", **extra: Any) -> Event:
@@ -83,3 +86,25 @@ def test_a_node_that_nobody_ended_is_a_loss_and_one_that_was_ended_is_none():
         )
     )
     assert losses_of([lost, ended, failed]) == [(5, "node lost")]
+
+
+def test_the_decisions_of_a_long_life_are_asked_for_page_by_page():
+    stored = [{"time": float(at)} for at in range(1, 2 * DECISIONS_PAGE + 8)]
+
+    def call(service: str, method: str, pool: str, since: float, limit: int, **_: Any) -> Any:
+        assert (service, method, pool) == ("controller", "decisions", "web")
+        return [one for one in stored if one["time"] > since][:limit]
+
+    assert decisions_of(call, "web") == stored
+
+
+def test_the_decisions_of_an_ended_run_are_in_its_controllers_store(tmp_path: Path):
+    history = History()
+    history.read_store(None)
+    history.read_store(tmp_path)
+    assert history.decisions == []
+    records = PoolRecords(open_store(tmp_path / "controller.db"))
+    for at in range(1, 508):
+        records.store_cycle("web", {}, None, {"time": float(at), "pool": "web"}, at)
+    history.read_store(tmp_path)
+    assert [one["time"] for one in history.decisions] == [float(at) for at in range(1, 508)]

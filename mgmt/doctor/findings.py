@@ -89,7 +89,8 @@ def _coordinator(seen: Evidence) -> Iterator[Finding]:
         what = f"the coordinator does not run (its supervisord in {where} is gone)"
         remedy = f"epu repair {seen.run}"
         yield Finding("no_coordinator", what, remedy, Repair(Action.START_COORDINATOR))
-    elif not seen.broker_problem and seen.silence:
+        return  # whoever is silent is so for this
+    if not seen.broker_problem and seen.silence:
         what = f"the coordinator does not answer: {seen.silence}"
         yield Finding("silent_coordinator", what, f"epu repair {seen.run}")
     for name, why in sorted(((seen.status or {}).get("missing") or {}).items()):

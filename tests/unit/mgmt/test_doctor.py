@@ -157,6 +157,12 @@ def test_pools_that_hold_for_want_of_a_component_are_not_told_beside_it():
     assert kinds(seen(status=silent)) == ["silent_component"]
 
 
+def test_what_a_coordinator_that_is_gone_is_silent_about_is_not_told_piece_by_piece():
+    silent = status(missing={"provisioner": "no answer", "controller": "no answer"})
+    found = seen(status=silent, listed={}, known=None, coordinator_runs=False)
+    assert kinds(found) == ["no_coordinator"]
+
+
 def test_in_the_middle_of_a_teardown_nobody_is_told_to_let_the_pools_decide_again():
     frozen = status(components={"controller": {"frozen": "teardown"}})
     (found,) = seen(status=frozen, half_torn_down=True)

@@ -189,6 +189,15 @@ class PoolSpec:
         return str(self.engine.get("type", "n_preserving"))
 
 
+def change_text(changes: Mapping[str, Any]) -> str:
+    """What ``changed_section`` changes, for people: keys, with their values where those are
+    numbers, yes or no, or nothing. Whole sections and texts would be long, or secret."""
+    return ", ".join(
+        key if isinstance(value, str | Mapping | list) else f"{key}={json.dumps(value)}"
+        for key, value in sorted(changes.items())
+    )
+
+
 def changed_section(given: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """``given`` with the dotted keys of ``changes`` set: a present key replaces its subtree.
 

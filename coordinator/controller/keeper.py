@@ -30,6 +30,7 @@ from coordinator.errors import ConfigProblem, NotFound, Problem, did_you_mean
 from coordinator.events import EventLog
 from coordinator.foreign_engines import LOADED_WITHIN, checked
 from coordinator.pool_spec import PoolSpec, changed_section, check_clouds, parse_pool
+from coordinator.pool_values import change_text
 from coordinator.schedule import entry_in_force
 
 log = logging.getLogger(__name__)
@@ -125,7 +126,7 @@ class Keeper:
             pool.close()
             pool.stored, pool.spec, pool.engine = fresh.stored, fresh.spec, fresh.engine
             pool.queue_declared = False
-            what, said = ", ".join(sorted(changes)), dict(changes)
+            what, said = change_text(changes), dict(changes)
             self.events.append("pool_reconfigured", pool=name, reason=what, changes=said)
 
     def resume(self, name: str) -> None:

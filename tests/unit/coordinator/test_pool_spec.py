@@ -12,6 +12,7 @@ from agent.messages import NodeRole
 from agent.wire import from_wire, to_wire
 from coordinator.errors import ConfigProblem
 from coordinator.pool_spec import changed_section, parse_pool
+from coordinator.pool_values import change_text
 
 GOOD = {"programs": {"worker": {"command": ["run-me"]}}}
 
@@ -291,3 +292,8 @@ def test_a_key_that_is_not_known_is_named_with_the_one_that_was_meant_however_de
         parse_pool("web", section)
     (problem,) = [one for one in found.value.problems if one.what == "unknown key"]
     assert problem.key == key and problem.remedy == f"did you mean '{meant}'?"
+
+
+def test_what_was_changed_is_told_with_numbers_and_without_texts() -> None:
+    changes = {"engine.preserve_n": 3, "max": None, "engine": {"type": "x"}, "template": "secret"}
+    assert change_text(changes) == "engine, engine.preserve_n=3, max=null, template"

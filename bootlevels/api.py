@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Event
@@ -124,7 +124,7 @@ class Run:
         run = cls(name, home)
         old = run.info if (run.directory / RECORD_NAME).is_file() else None
         if old is not None and old.terminated_at is None:
-            choices = continued(choices, old)
+            choices = choices.continuing(old)
             reading = None
         if reading is None:
             reading = read_launch_plan(path, choices)
@@ -365,13 +365,3 @@ class Run:
         """What is stored may be another plan now."""
         for name in ("info", "built_ins"):
             self.__dict__.pop(name, None)
-
-
-def continued(choices: PlanChoices, old: RunRecord) -> PlanChoices:
-    """``choices`` for a run that goes on: what it was given before holds unless given anew."""
-    return replace(
-        choices,
-        profile=choices.profile or old.plan.profile,
-        stored=old.given,
-        remapped={**old.remapped, **choices.remapped},
-    )

@@ -26,7 +26,7 @@ class ServiceState(str, Enum):
     TERMINATED = "TERMINATED"
 
 
-#: Whether there may be something in the world that a termination must end.
+#: Nothing of the service is in the world: there is nothing that a termination must end.
 ENDED_STATES = frozenset({ServiceState.NEW, ServiceState.TERMINATED})
 STOPPING_STATES = frozenset({ServiceState.TERMINATING, ServiceState.TERMINATED})
 

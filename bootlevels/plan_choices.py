@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bootlevels.attribute_graph import global_names_used
 from bootlevels.classic_ini import Findings, parse_ini, read_text
@@ -14,6 +15,9 @@ from bootlevels.plan import LaunchPlan
 from bootlevels.plan_text import ATTRIBUTE_NAME, parse_scalar
 from bootlevels.yaml_text import read_yaml
 from coordinator.errors import ConfigProblem, Problem, did_you_mean
+
+if TYPE_CHECKING:
+    from bootlevels.record import RunRecord
 
 MAX_GLOBAL = 4096
 _COMMAND_LINE = "command line"
@@ -34,6 +38,15 @@ class PlanChoices:
     files: tuple[Path, ...] = ()
     remapped: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] | None = None
+
+    def continuing(self, run: RunRecord) -> PlanChoices:
+        """The choices for a run that goes on: what it was given holds unless given anew."""
+        return replace(
+            self,
+            profile=self.profile or run.plan.profile,
+            stored=run.given,
+            remapped={**run.remapped, **self.remapped},
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

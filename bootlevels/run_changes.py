@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from threading import Event
 
-from bootlevels.api import Run, continued
+from bootlevels.api import Run
 from bootlevels.attributes import Attributes, MalformedReference, Unresolved, masked
 from bootlevels.boot_sequence import is_stopping
 from bootlevels.inputs import digest_of
@@ -90,7 +90,7 @@ def _ask_about_pools(
 
 def plan_to_reload(run: Run, path: Path, choices: PlanChoices) -> tuple[PlanReading, Wanted]:
     """The plan in ``path`` with what the run was given before. Raises ConfigProblem."""
-    choices = continued(choices, run.info)
+    choices = choices.continuing(run.info)
     reading = read_launch_plan(path, choices)
     wanted = Wanted(plan=reading.plan, given=reading.given, remapped=choices.remapped)
     return reading, wanted

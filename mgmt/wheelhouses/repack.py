@@ -45,11 +45,20 @@ def repacked(distribution: Distribution) -> Repacked:
     for path in distribution.files or ():
         if _belongs(path, info):
             files[path.as_posix()] = _content(distribution, path)
+    for path in _recorded(distribution):
+        if _belongs(path, info) and path.as_posix() not in files:
+            raise _problem(name, f"its file {path} can't be read")
     about = distribution.read_text("WHEEL")
     if about is None:
         raise _problem(name, "was not installed from a wheel")
     files[f"{info}/RECORD"] = _record(files, info)
     return Repacked(name=_file_name(name, version, about), content=_zipped(files))
+
+
+def _recorded(distribution: Distribution) -> list[PackagePath]:
+    """Its files as they were installed: ``files`` leaves out what is gone since Python 3.12."""
+    rows = csv.reader((distribution.read_text("RECORD") or "").splitlines())
+    return [PackagePath(row[0]) for row in rows if row]
 
 
 def _info_directory(distribution: Distribution) -> str:

@@ -120,7 +120,7 @@ def test_a_checkout_is_put_on_the_path_of_what_is_started_once():
     assert serve.with_own_packages(environment) == environment
 
 
-def test_only_marked_processes_are_taken_for_ours(tmp_path):
+def test_only_marked_processes_are_taken_for_ours(tmp_path, eventually):
     words = [sys.executable, "-c", "input()", str(tmp_path / "supervisord.conf")]
     other = subprocess.Popen(words, stdin=subprocess.PIPE)
     marked = subprocess.Popen(
@@ -129,6 +129,8 @@ def test_only_marked_processes_are_taken_for_ours(tmp_path):
         env={**os.environ, MARK_VARIABLE: str(tmp_path)},
     )
     try:
+        # The kernel shows a process without an environment for a moment after its start.
+        eventually(lambda: coordinator_processes(tmp_path))
         assert [process.pid for process in coordinator_processes(tmp_path)] == [marked.pid]
         assert supervisord_of(tmp_path) is None, "a word on a command line is no proof"
         assert serve.stop(tmp_path, timeout=1) is True

@@ -17,6 +17,8 @@ EXIT_NO_SUCH = 3
 EXIT_WORKERS_REMAIN = 4
 EXIT_UNREACHABLE = 5
 EXIT_INTERRUPTED = 130
+#: Where a problem is that was typed and stands in no file: wrong usage.
+COMMAND_LINE = "command line"
 
 
 @contextmanager
@@ -31,7 +33,8 @@ def said() -> Iterator[None]:
     try:
         yield
     except ConfigProblem as found:
-        end(EXIT_PROBLEM, problem_lines(found))
+        typed = all(problem.where == COMMAND_LINE for problem in found.problems)
+        end(EXIT_USAGE if typed else EXIT_PROBLEM, problem_lines(found))
     except NotFound as problem:
         end(EXIT_NO_SUCH, str(problem))
     except WorkersRemain as problem:

@@ -280,3 +280,12 @@ def test_every_command_explains_itself_with_examples(epu: Epu, command: str) -> 
     result = epu(command, "--help")
     assert result.exit_code == 0
     assert f"epu {command}" in result.output
+
+
+@pytest.mark.parametrize("words", [("-n", "Bad name"), ("-g", "nosuch=1"), ("--cloud", "x=y")])
+def test_what_was_typed_wrongly_is_wrong_usage_and_makes_no_run(
+    epu: Epu, plan_file: PlanFile, words: tuple[str, str]
+) -> None:
+    result = epu("boot", plan_file(GOOD), *words)
+    assert result.exit_code == 2, result.output
+    assert "command line" in result.output

@@ -23,3 +23,8 @@ def reason_of(pool: Mapping[str, Any]) -> str:
     if held and not reason.startswith("only recommends"):
         return f"{held}; {reason}" if reason else held
     return reason or "-"
+
+
+def price_of(pool: Mapping[str, Any]) -> str:
+    """What a pool's machines cost, $ per hour, as far as their clouds tell; "-": none does."""
+    return "-" if pool.get("price") is None else f"{pool['price']:.4g}"

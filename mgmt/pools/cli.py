@@ -15,7 +15,7 @@ from mgmt.exit_codes import GaveUpWaiting
 from mgmt.invocation.cli import ANSWER_WITHIN, Commands, Invocation, pass_invocation, system_options
 from mgmt.output import Table, age_text, text_of, yes_no
 from mgmt.pool_rules.cli import commands as rules
-from mgmt.pool_words import by_hand, reason_of
+from mgmt.pool_words import by_hand, price_of, reason_of
 from mgmt.rollouts.cli import rollout_command, rollout_line
 
 _POOL = click.argument("pool_name", metavar="POOL")
@@ -36,8 +36,9 @@ def pools_command(invocation: Invocation) -> None:
       epu pools --run demo --json
     """
     document = invocation.ask("pools")
+    priced = any(pool.get("price") is not None for pool in document["pools"])
     columns = ("POOL", "STATE", "ENGINE", "WANTED", "RUNNING", "PENDING", "DRAINING",
-               "UNHEALTHY", "BRAKE", "REASON")  # fmt: skip
+               "UNHEALTHY", "BRAKE", *(["$/H"] if priced else []), "REASON")  # fmt: skip
     rows = [
         (
             pool["name"],
@@ -46,6 +47,7 @@ def pools_command(invocation: Invocation) -> None:
             *(text_of(pool.get(key)) for key in ("wanted", "running", "pending", "draining")),
             text_of(pool.get("unhealthy")),
             text_of(pool.get("brake")),
+            *([price_of(pool)] if priced else []),
             reason_of(pool),
         )
         for pool in document["pools"]
@@ -307,7 +309,7 @@ def _show_pool(invocation: Invocation, pool: dict[str, Any]) -> None:
         ("clouds", _clouds(pool)),
         *_machines(pool),
         *_rollout(pool),
-        *([("cost", f"{pool['price']:.4g} $/h")] if pool.get("price") is not None else []),
+        *([("cost", f"{price_of(pool)} $/h")] if pool.get("price") is not None else []),
         ("decided", f"{age_text(pool.get('decided_age'))} ago"),
     ]
     rows = [

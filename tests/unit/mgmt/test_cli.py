@@ -352,3 +352,13 @@ def test_a_wait_is_not_answered_by_a_state_from_before_it():
     assert is_fresh({"state": "STABLE", "decided_age": 0.4}, elapsed=0.9)
     assert not is_fresh({"state": "PENDING", "decided_age": None}, elapsed=60.0)
     assert is_fresh({"state": "HELD", "decided_age": 500.0}, elapsed=0.1)
+
+
+def test_what_pools_cost_is_a_column_where_a_cloud_tells_prices(monkeypatch):
+    pools = [{"name": "a", "state": "STABLE", "price": 0.4256}, {"name": "b", "state": "STABLE"}]
+    answer = {"pools": pools, "missing": {}}
+    monkeypatch.setattr("mgmt.invocation.cli.Invocation.ask", lambda *_: answer)
+    head, first, second = CliRunner().invoke(epu, ["pools"]).output.splitlines()
+    assert "$/H" in head and "0.4256" in first and second.split()[-2] == "-"
+    pools[0]["price"] = None
+    assert "$/H" not in CliRunner().invoke(epu, ["pools"]).output

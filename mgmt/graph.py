@@ -160,7 +160,7 @@ def _csv(panels: Sequence[Panel]) -> bytes:
 
 def labelled(marks: Sequence[Mark], begin: float, end: float) -> list[Mark]:
     """The marks from ``begin`` to ``end`` in the order of time, those too near to each other
-    to be read one by one as one: the first one's moment, what happened in all of them."""
+    to be read one by one as one: the first one's moment, what happened in all, a line each."""
     near = (end - begin) * _NEAR
     groups: list[list[Mark]] = []
     for mark in sorted(marks, key=lambda mark: mark.at):
@@ -174,7 +174,7 @@ def labelled(marks: Sequence[Mark], begin: float, end: float) -> list[Mark]:
     for group in groups:
         times = Counter(mark.text for mark in group)
         words = [f"{number} × {text}" if number > 1 else text for text, number in times.items()]
-        found.append(Mark(group[0].at, ", ".join(words)))
+        found.append(Mark(group[0].at, "\n".join(words)))
     return found
 
 
@@ -205,14 +205,14 @@ def _picture(
                 axis.axvline(_moment(mark.at, began), color="0.4", linestyle=":", linewidth=1.0)
         for mark in shown:
             axes[0][0].annotate(
-                _plain(fill(mark.text, _LABEL)),
+                _plain("\n".join(fill(line, _LABEL) for line in mark.text.splitlines())),
                 xy=(_moment(mark.at, began), 0.97),
                 xycoords=("data", "axes fraction"),
                 rotation=90,
                 horizontalalignment="right",
                 verticalalignment="top",
                 fontsize="x-small",
-                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.6, "pad": 0.5},
             )
         _name_times(axes[-1][0].xaxis, began)
         drawn = io.BytesIO()

@@ -49,7 +49,7 @@ def test_a_mark_says_what_happened_in_the_picture_and_not_in_the_table() -> None
 def test_marks_that_would_cover_each_other_have_one_label() -> None:
     marks = [Mark(50, "lost"), Mark(51, "launched"), Mark(50.5, "lost"), Mark(60, "lost")]
     assert labelled([*marks, Mark(101, "after the end")], 0, 100) == [
-        Mark(50, "2 × lost, launched"),
+        Mark(50, "2 × lost\nlaunched"),
         Mark(60, "lost"),
     ]
 

@@ -51,7 +51,8 @@ def store_run(directory: Path, wanted: Wanted) -> None:
         with writer_lock(directory, "epu boot"):
             _store(directory, wanted)
     except OSError as error:
-        raise RecordProblem(f"{directory} can't be used: {error.strerror}") from None
+        remedy = "EPU_HOME says where runs are kept"
+        raise RecordProblem(f"{directory} can't be used: {error.strerror} ({remedy})") from None
 
 
 def workers_left(directory: Path) -> bool:

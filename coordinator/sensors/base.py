@@ -9,7 +9,7 @@ from agent.messages import SensorReading
 
 
 class Sensor(Protocol):
-    """Measures; judges nothing. Found by name or in the entry-point group ``epu.sensors``."""
+    """Measures; judges nothing. The aggregator names those that it asks: pools can't yet."""
 
     def measure(self, subject: str) -> Sequence[SensorReading]:
         """Fresh readings of ``subject`` (for a queue sensor: the queue's name).

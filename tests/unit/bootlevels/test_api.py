@@ -14,6 +14,7 @@ import pytest
 
 from bootlevels.api import Run
 from bootlevels.boot_sequence import ServiceState
+from bootlevels.record_file import RecordProblem
 from bootlevels.run_home import run_names
 from bootlevels.run_lock import RunIsBusy, writer_lock
 from bootlevels.run_store import RunIsTerminating, WorkersRemain
@@ -85,6 +86,14 @@ def test_a_run_lives_from_boot_to_termination(home: Path, plan_file: PlanFile) -
     assert set(states(run).values()) == {"TERMINATED"}
     assert not run.status().ok
     assert run.terminate().ok
+
+
+def test_a_home_that_runs_can_not_be_kept_in_is_told_with_what_chooses_another(
+    plan_file: PlanFile, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RecordProblem, match=r"runs/r1 can't be used: .*EPU_HOME"):
+        Run.prepare(plan_file(TWO_LEVELS), name="r1", home=tmp_path / "file")
 
 
 def test_a_runs_directories_and_logs_are_private(home: Path, plan_file: PlanFile) -> None:

@@ -23,6 +23,8 @@ from bootlevels.plan import CheckKind
 
 #: Longest single look, seconds, whatever the check's own deadline is.
 LOOK_LIMIT = 10.0
+#: Longest rest after a look that took long, seconds.
+_LONGEST_REST = 15.0
 #: A broker may know its users a moment after it listens; longer, and they are wrong.
 REFUSED_PATIENCE = 5.0
 #: The account of an accounts file with which a broker is asked.
@@ -56,6 +58,7 @@ def wait_until_ready(
 ) -> Look:
     """Look every ``interval`` seconds until it is ok, hopeless, or ``timeout`` is over.
 
+    Less often when a look takes longer than that: see ``rest_after``.
     ``look`` is given its limit in seconds; ``tell`` gets every new detail. The answer is
     the last look, at most the one of number ``tries`` (0: any number); when ``stop`` was
     set meanwhile it is not ok.
@@ -65,8 +68,8 @@ def wait_until_ready(
     trouble_since: float | None = None
     looks = 0
     while True:
-        left = max(end - time.monotonic(), 0.1)
-        found = look(left)
+        began = time.monotonic()
+        found = look(max(end - began, 0.1))
         looks += 1
         now = time.monotonic()
         if found.ok or stop.is_set() or looks == tries:
@@ -82,8 +85,17 @@ def wait_until_ready(
         if found.detail != said:
             said = found.detail
             tell(said)
-        if stop.wait(interval):
+        if stop.wait(rest_after(now - began, interval, end - now)):
             return found
+
+
+def rest_after(took: float, interval: float, left: float) -> float:
+    """Seconds until the next look, after one of ``took``, with ``left`` until the deadline.
+
+    As long as the look at least: on a machine that is slow, or still booting, each look by ssh
+    costs what the boot could use. Never more than half of the time that is left.
+    """
+    return max(interval, min(took, _LONGEST_REST, left / 2))
 
 
 def look_at(kind: CheckKind, target: str, directory: Path, limit: float) -> Look:

@@ -28,7 +28,8 @@ PACKAGES = (
     "cloud-init",
     "python3-venv",
 )
-#: Services that do nothing for a machine that is thrown away, or only wait for people.
+#: Services that do nothing for a machine that is thrown away, or only wait for people; modules
+#: of the kernel come when they are used.
 MASKED = (
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
@@ -38,9 +39,16 @@ MASKED = (
     "e2scrub_reap.service",
     "fstrim.timer",
     "getty@tty1.service",
+    "modprobe@configfs.service",
+    "modprobe@dm_mod.service",
+    "modprobe@drm.service",
+    "modprobe@fuse.service",
+    "modprobe@loop.service",
+    "proc-sys-fs-binfmt_misc.automount",
     "serial-getty@ttyS0.service",
     "sys-kernel-debug.mount",
     "sys-kernel-tracing.mount",
+    "systemd-binfmt.service",
     "systemd-pstore.service",
 )
 #: Services of packages that people may add: the broker of a run is started by `epu broker start`

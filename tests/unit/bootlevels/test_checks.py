@@ -10,7 +10,7 @@ from threading import Event
 
 import pytest
 
-from bootlevels.checks import Look, look_at, wait_until_ready
+from bootlevels.checks import Look, look_at, rest_after, wait_until_ready
 from bootlevels.plan import CheckKind
 
 
@@ -146,6 +146,13 @@ def test_a_check_ends_at_its_deadline_with_the_last_finding() -> None:
     assert (found.ok, found.detail) == (False, "no")
     assert len(limits) > 1
     assert max(limits) <= 0.2
+
+
+def test_looks_that_take_long_are_no_more_than_half_of_what_a_machine_has_to_do() -> None:
+    assert rest_after(0.1, 0.5, 600) == 0.5
+    assert rest_after(4, 0.5, 600) == 4
+    assert rest_after(300, 0.5, 600) == 15, "it is not forgotten, either"
+    assert rest_after(4, 0.5, 2) == 1, "there is time for another look"
 
 
 def test_hopeless_trouble_is_given_up_at_once() -> None:

@@ -152,7 +152,6 @@ class SimulatedAgent:
     def _enrol(self) -> None:
         if self.fate.how == "mute":
             return
-        launch_id, index = self.machine.request.launch_id, self.machine.index
 
         def known(answer: Any) -> None:
             if self.enrolled or not isinstance(answer, dict):
@@ -165,9 +164,14 @@ class SimulatedAgent:
             self._later(0.0, "beats", self._beat_on)
             self._later(VERIFIES_IN, "verified", self._verified)
 
-        self.surroundings.ask(self, "node_for_enrolment", [launch_id, index], known)
+        self._introduce(known)
         if not self.enrolled:
             self._later(ASK_AGAIN, "enrols", self._enrol)
+
+    def _introduce(self, known: Callable[[Any], None]) -> None:
+        """Ask who it is."""
+        launch_id, index = self.machine.request.launch_id, self.machine.index
+        self.surroundings.ask(self, "node_for_enrolment", [launch_id, index], known)
 
     def _verified(self) -> None:
         if self.fate.how == "ok":

@@ -303,6 +303,7 @@ class Coordinator:
                 "claim_epoch": part.claim_epoch,
                 "presence_lost": presence_lost,
                 "node_for_enrolment": part.node_for_enrolment,
+                "adopt_node": part.adopt_node,
                 "node_enrolled": part.node_enrolled,
                 "node_ready": part.node_ready,
             }

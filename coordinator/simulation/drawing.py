@@ -67,10 +67,24 @@ def _happenings(
         at = round(rng.uniform(5.0, until * 0.9), 1)
         kind = rng.choice(chosen)
         yield kind(rng, at, until - at, pools, clouds)
+    yield from _adoptions(generator(seed, "adoptions"), pools, until)
     if rng.random() < 0.04:
         at = round(rng.uniform(20.0, until * 0.9), 1)
         values = {"now": rng.random() < 0.3, "drain_timeout": rng.choice((None, 5.0, 30.0))}
         yield Happening(at=at, what="teardown", values=values)
+
+
+def _adoptions(rng: random.Random, pools: Sequence[PoolPlan], until: float) -> Iterator[Happening]:
+    """In every tenth history people boot machines of their own."""
+    for _ in range(rng.choice((0,) * 9 + (rng.randint(1, 3),))):
+        at = round(rng.uniform(5.0, until * 0.9), 1)
+        values = {
+            "pool": rng.choice(pools).name,
+            "count": rng.randint(1, 3),
+            "how": rng.choice(("ok", "ok", "ok", "fails", "mute")),
+        }
+        lasts = _lasts(rng, until - at, 0.0, 30.0, 120.0, 300.0)
+        yield Happening(at=at, what="adopt", lasts=lasts, values=values)
 
 
 def _lasts(rng: random.Random, left: float, *choices: float) -> float:

@@ -25,13 +25,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class Known:
-    """The record of a node. ``price`` None: nobody told."""
+    """The record of a node. ``price`` None: nobody told. ``adopted``: a person's machine."""
 
     node_id: str
     pool: str
     state: InstanceState
     final: bool
     price: float | None = None
+    adopted: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from coordinator.errors import ConfigProblem
 from coordinator.pool_spec import parse_pool
 from coordinator.pool_values import changed_section
 from coordinator.provisioner.lifecycle import note
+from coordinator.simulation.adoption import adopt
 from coordinator.simulation.agents import SimulatedAgent
 from coordinator.simulation.clouds import CloudTrouble
 from coordinator.simulation.drawing import generator
@@ -264,6 +265,7 @@ def _teardown(world: World, happening: Happening) -> None:
 
 
 KINDS: dict[str, Begin] = {
+    "adopt": adopt,
     "restart": _restart,
     "crash": _crash,
     "broker_away": _broker_away,

@@ -55,11 +55,14 @@ def every_machine_has_its_intent(facts: Facts) -> Iterator[str]:
 
 
 def never_more_than_cap_and_surge(facts: Facts) -> Iterator[str]:
-    """I2: machines of a pool never exceed its cap and surge, nor their price its budget."""
+    """I2: machines of a pool never exceed its cap and surge, nor their price its budget.
+
+    Not those that people boot: they join unasked, and cost nobody here anything.
+    """
     count: Counter[str] = Counter()
     cost: dict[str, float] = {}
     for record in facts.records.values():
-        if not record.final:
+        if not record.final and not record.adopted:
             spec = facts.specs.get(record.pool)
             unknown = spec.rules.machine_price if spec is not None else None
             count[record.pool] += 1

@@ -84,9 +84,15 @@ def unsettled(world: World) -> Iterator[str]:
         if machine.node_id not in records:
             yield f"machine {machine.cloud_id} ({machine.node_id}) is leaked"
     there = {machine.node_id for machine in alive.values()}
+    there |= {node_id for node_id, agent in world.adopted.items() if agent.alive}
     for node_id in records:
         if node_id not in there:
             yield f"{node_id} is RUNNING and has no machine"
+    for agent in world.adopted.values():
+        # Whom nobody wants is asked to stop; who came during a teardown was never taken.
+        unwanted = agent.enrolled and agent.node_id not in records
+        if agent.alive and unwanted and not world.torn_down:
+            yield f"{agent.node_id} was adopted, is not wanted any more, and goes on"
     for agent in world.machines.values():
         # Of the denied ones, who never enrolled does not speak and is not let in; and after a
         # teardown nobody judges any more who beats.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from agent.messages import CommandBatch, InstanceState
+from agent.messages import ADOPTED_CLOUD, CommandBatch, InstanceState
 from coordinator.pool_values import PoolSpec
 from coordinator.provisioner.lifecycle import Record
 from coordinator.simulation.clouds import SimulatedCloud
@@ -102,7 +102,12 @@ class Watcher:
         """A record was written."""
         self._changed = True
         self.known[after.node_id] = Known(
-            after.node_id, after.pool, after.state, after.final, after.price
+            after.node_id,
+            after.pool,
+            after.state,
+            after.final,
+            after.price,
+            after.cloud == ADOPTED_CLOUD,
         )
         if before is not None and before.state is after.state:
             return

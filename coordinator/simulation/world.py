@@ -79,6 +79,8 @@ class World(Surroundings):
         self.troubles = 0
         self.agents: dict[str, SimulatedAgent] = {}
         self.machines: dict[tuple[str, str], SimulatedAgent] = {}
+        #: Machines that people booted, by node id; they are in no cloud.
+        self.adopted: dict[str, SimulatedAgent] = {}
         self.jobs: dict[str, JobQueue] = {}
         self._pool_jobs: dict[str, JobQueue] = {}
         self._numbers = 0
@@ -279,7 +281,8 @@ class World(Surroundings):
 
     def wake(self, pool: str) -> None:
         """There may be work for those who have none."""
-        for agent in self.running(pool):
+        people = [one for one in self.adopted.values() if one.pool == pool and one.alive]
+        for agent in (*self.running(pool), *people):
             agent.work()
 
     # ---------------------------------------------------------------- surroundings of agents
@@ -295,7 +298,8 @@ class World(Surroundings):
 
         def deliver() -> None:
             serve = self.coordinator.service("provisioner")
-            no_account = method == "node_for_enrolment" and self.queue_sensor.away
+            enrols = method in ("node_for_enrolment", "adopt_node")
+            no_account = enrols and self.queue_sensor.away
             if serve is None or self.registrar_away or no_account:
                 return
             try:
@@ -303,7 +307,7 @@ class World(Surroundings):
             except EpuError as problem:
                 answer = problem
             gone = isinstance(answer, dict) and answer.get("state") in _GONE
-            if not (method == "node_for_enrolment" and gone):  # the registrar refuses those
+            if not (enrols and gone):  # the registrar refuses those
                 then(answer)
 
         self.wire.send(f"{agent.node_id} {method}", deliver)
@@ -331,7 +335,7 @@ class World(Surroundings):
     def broker_returns(self) -> None:
         """Everybody finds the broker again, one after the other."""
         rng = self.generator(f"return {self.queue.now}")
-        for agent in list(self.machines.values()):
+        for agent in [*self.machines.values(), *self.adopted.values()]:
             if agent.alive and agent.cut_off_since is None:
                 self.queue.after(
                     rng.uniform(0.0, 5.0), f"{agent.node_id} reconnects", agent.reconnect

@@ -179,3 +179,29 @@ def test_a_batch_of_an_earlier_life_that_is_refused_holds_nobody_up(
     world.run_until(200.0)
     assert controller.life == 2 and not failed.alive
     assert not list(unsettled(world))
+
+
+def test_an_adopted_machine_takes_a_launched_ones_place_until_its_person_switches_it_off(
+    fleet: Callable[..., World],
+) -> None:
+    values = {"pool": POOL, "count": 1, "how": "ok"}
+    world = fleet(2, Happening(at=60.0, what="adopt", lasts=200.0, values=values))
+    world.run_until(59.0)
+    assert len(world.running(POOL)) == 2
+    world.run_until(200.0)
+    (own,) = world.adopted.values()
+    assert own.alive and own.worker_state == "RUNNING" and len(world.running(POOL)) == 1
+    assert not list(unsettled(world))
+    world.run_until(500.0)
+    assert not own.alive and len(world.running(POOL)) == 2
+    assert not list(unsettled(world))
+
+
+def test_an_adopted_machine_that_nobody_needs_finishes_and_stops(
+    fleet: Callable[..., World],
+) -> None:
+    values = {"pool": POOL, "count": 2, "how": "ok"}
+    world = fleet(1, Happening(at=60.0, what="adopt", values=values))
+    world.run_until(400.0)
+    assert sum(one.alive for one in world.adopted.values()) == 1
+    assert world.running(POOL) == [] and not list(unsettled(world))

@@ -203,6 +203,9 @@ def _ended(record: Record, machine: CloudInstance | None, at: float) -> Change:
         reason = "its agent has stopped; whether the machine runs is its owner's business"
     if record.state is not TERMINATING:
         reason = f"vanished: {reason}"
+    elif record.reason:
+        # Who looks at what is gone wants to know why it was ended, and by whom.
+        reason = f"{record.reason}; {reason}"
     cloud_id = record.cloud_id or (machine.cloud_id if machine else None)
     # What we never asked the cloud to end is asked for once: it may keep something of it,
     # and if both witnesses were wrong, it must not come back.

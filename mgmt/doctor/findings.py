@@ -27,6 +27,7 @@ def findings_of(seen: Evidence) -> list[Finding]:
     """Everything that is wrong, what all else hangs on first."""
     return [
         *_ended(seen),
+        *_disks(seen),
         *_broker(seen),
         *_coordinator(seen),
         *_machines(seen),
@@ -35,7 +36,7 @@ def findings_of(seen: Evidence) -> list[Finding]:
         *_undead(seen),
         *_stuck(seen),
         *_clocks(seen),
-        *_disks(seen),
+        *_node_disks(seen),
     ]
 
 
@@ -293,22 +294,28 @@ def _clocks(seen: Evidence) -> Iterator[Finding]:
 
 
 def _disks(seen: Evidence) -> Iterator[Finding]:
+    """Of the machines that all else stands on: a broker whose disk is full blocks everybody."""
     found = {"this machine": seen.disk_here}
     for one in seen.vitals:
-        if one.free is not None and one.total is not None:
+        # A coordinator in a directory of this machine has this machine's disk.
+        here = seen.disk_here and seen.coordinator_directory and seen.disk_here[1] == one.total
+        if one.free is not None and one.total is not None and not here:
             found[f"the coordinator's machine{_on(one, seen.vitals)}"] = (one.free, one.total)
-    said = set()
     for name, disk in found.items():
-        if disk and (disk[0] < LEAST_FREE or disk[0] < LEAST_PART * disk[1]) and disk not in said:
-            said.add(disk)
-            what = (
-                f"the disk of {name} has {disk[0] / 2**20:.0f} MB left of {disk[1] / 2**30:.0f} GB"
-            )
+        if disk and (disk[0] < LEAST_FREE or disk[0] < LEAST_PART * disk[1]):
+            what = f"the disk of {name} has {_size(disk[0])} left of {_size(disk[1])}"
             yield Finding(
                 "full_disk",
                 what,
                 "free some space; of ended runs (epu list) the directories can be removed",
             )
+
+
+def _size(size: int) -> str:
+    return f"{size / 2**30:.0f} GB" if size >= 10 * 2**30 else f"{size / 2**20:.0f} MB"
+
+
+def _node_disks(seen: Evidence) -> Iterator[Finding]:
     for name, signs in seen.nodes.items():
         if signs.disk_percent is not None and signs.disk_percent >= NODE_DISK_PERCENT:
             what = f"the disk of node {name} is {signs.disk_percent:.0f} % full"

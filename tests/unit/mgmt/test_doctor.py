@@ -229,12 +229,14 @@ def test_clocks_disks_and_loops():
     loop = {"controller": Restarts(3, "OperationalError: disk is full"), "sensors": Restarts(2)}
     found = seen(
         vitals=(Vitals(ahead=-5.0, free=10, total=1000, restarts=loop),),
-        disk_here=(10, 1000),
+        disk_here=(11, 1000),
+        coordinator_directory="/here",
         nodes={"n-0": NodeSigns(ahead=3.0, disk_percent=99.0), "n-1": NodeSigns(ahead=1.0)},
     )
-    assert kinds(found) == ["restart_loop", "clock_skew", "clock_skew", "full_disk", "full_disk"]
-    assert "controller ended 3 times" in found[0].what and "disk is full" in found[0].what
-    assert "5.0 s behind" in found[1].what and "n-0 is 3.0 s ahead" in found[2].what
+    assert kinds(found) == ["full_disk", "restart_loop", "clock_skew", "clock_skew", "full_disk"]
+    assert "the disk of this machine" in found[0].what, "first: a full disk stops all else"
+    assert "controller ended 3 times" in found[1].what and "disk is full" in found[1].what
+    assert "5.0 s behind" in found[2].what and "n-0 is 3.0 s ahead" in found[3].what
 
 
 def test_of_several_machines_with_a_coordinator_each_is_named():
@@ -243,7 +245,7 @@ def test_of_several_machines_with_a_coordinator_each_is_named():
     other = Vitals(host="box-a", services=("controller-a",), ahead=9.0, free=1, total=9,
                    restarts=loop)  # fmt: skip
     found = seen(vitals=(first, other))
-    assert kinds(found) == ["restart_loop", "clock_skew", "full_disk"]
+    assert kinds(found) == ["full_disk", "restart_loop", "clock_skew"]
     assert all("on box-a (controller-a)" in each.what for each in found)
 
 

@@ -81,3 +81,13 @@ def test_who_has_ended_takes_no_orders_and_slips_are_named(world: Any) -> None:
         world.part.order_node(node, "drian", WHO)
     with pytest.raises(ConfigProblem, match="drain_timeout"):
         world.part.order_node(node, "drain", WHO, "", -1.0)
+
+
+def test_who_ended_a_node_is_still_said_when_it_is_gone(world: Any) -> None:
+    (node,) = world.running(1)
+    world.part.order_node(node, "terminate", WHO, "it stinks")
+    world.pass_time(100)
+    assert world.states() == {node: "TERMINATED"}
+    said = "terminate by ada@desk: it stinks; the cloud lists it no more"
+    assert world.view(node).reason == said
+    assert [event.reason for event in world.events("node_terminated")] == [said]

@@ -59,6 +59,8 @@ class Watch:
                 with suppress(CallFailed):
                     self.status = call("controller", "pool", self._pool)
                     sample = sample_of(self.status, done_count(self._done_file), time.time())
+                    if sample is None:
+                        continue
                     self.samples.append(sample)
                     now = (sample.done // 5, sample.running, sample.pending, sample.draining)
                     if now != said:
@@ -66,10 +68,15 @@ class Watch:
                         self._say(line_of(sample, self.status))
 
 
-def sample_of(status: dict[str, Any], done: int, now: float) -> Sample:
-    """A look at a pool's status as a Sample."""
+def sample_of(status: dict[str, Any], done: int, now: float) -> Sample | None:
+    """A look at a pool's status as a Sample; None of a controller that did not look yet itself.
+
+    One that was just started anew knows of no workers, which is no sign that there are none.
+    """
+    if status["decided_age"] is None:
+        return None
     # A status is as of the controller's last cycle, not of now.
-    seen_at = now - (status["decided_age"] or 0.0)
+    seen_at = now - status["decided_age"]
     counts = {name.rsplit(".", 1)[-1]: one["value"] for name, one in status["readings"].items()}
     return Sample(
         at=seen_at,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -111,6 +112,7 @@ def _jobs(events: Sequence[Event]) -> dict[str, Points]:
     """Jobs sent and done so far, and in hand now."""
     counts = {"sent": 0, "in hand": 0, "done": 0}
     lines: dict[str, Points] = {}
+    hands: Counter[str] = Counter()
 
     def count(name: str, by: int, at: float) -> None:
         lines.setdefault(name, [(at, 0.0)])
@@ -121,9 +123,15 @@ def _jobs(events: Sequence[Event]) -> dict[str, Points]:
         if event.name == "job_sent":
             count("sent", int(event.extra.get("count") or 1), event.time)
         elif event.name == "job_begin":
+            hands[event.node] += 1
             count("in hand", +1, event.time)
+        elif event.name == "node_terminated" and hands[event.node] > 0:
+            # What a machine took with it is in nobody's hand; another begins it again.
+            count("in hand", -hands.pop(event.node), event.time)
         elif event.name == "job_end":
-            count("in hand", -1, event.time)
+            if hands[event.node] > 0:  # else it was counted when its machine went
+                hands[event.node] -= 1
+                count("in hand", -1, event.time)
             if event.extra.get("outcome", "done") == "done":
                 count("done", +1, event.time)
     return lines

@@ -69,6 +69,19 @@ def test_jobs_are_counted_in_hand_and_done_and_a_lost_one_is_not_done():
     assert [value for _, value in lines["in hand"]] == [0, 1, 2, 1, 0]
 
 
+def test_what_a_machine_took_with_it_is_in_nobodys_hand():
+    lines = panels_of(
+        [
+            event(1, "job_begin", "a", "worker"),
+            event(2, "job_begin", "b", "worker"),
+            event(3, "node_terminated", "a"),
+            event(4, "job_end", "b", "worker"),
+            event(5, "node_terminated", "b"),
+        ]
+    )[JOBS]
+    assert lines["in hand"] == [(1, 0), (1, 1), (2, 2), (3, 1), (4, 0), (5, 0)]
+
+
 def test_numbered_and_unnumbered_events_come_in_the_order_of_time():
     first = Event(time=2.0, source="provisioner", sequence=1, name="x", pool="web")
     found = History(events=[first, first, event(1.0, "job_begin", source="worker")])

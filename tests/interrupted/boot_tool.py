@@ -7,6 +7,8 @@ in the end. Time is simulated, so that listings may lag without anybody waiting.
 
 from __future__ import annotations
 
+import copy
+import shutil
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -132,6 +134,26 @@ class Life:
         self.points = points
         settings = InMemorySettings(lag=lag, gone_listed_for=5.0)
         self.cloud = InMemoryCloud(settings, lambda: time.now)
+        self._lag = lag
+        self._now = time.now
+
+    def keep(self) -> None:
+        """Remember which time it is, for lives that go on from here."""
+        self._now = self.time.now
+
+    def again(self, directory: Path) -> Life:
+        """Another life in which the same has happened, and at the same time, as when it was kept.
+
+        The run's files hold no path of theirs.
+        """
+        life = Life(directory, self.time, self.points, self._lag)
+        shutil.rmtree(directory)
+        shutil.copytree(self.plan.parent, directory)
+        apart = ("_lock", "_clock")
+        world = {name: one for name, one in vars(self.cloud).items() if name not in apart}
+        vars(life.cloud).update(copy.deepcopy(world))
+        self.time.now = self._now
+        return life
 
     def _with_drivers(self, run: Run) -> Run:
         settings: Callable[[str], Mapping[str, str]] = lambda _: {}  # noqa: E731
@@ -246,12 +268,14 @@ def problems_of(
     """The points at which the process must not have died, each with what went wrong."""
     before, interrupted, then, judge = scenario
     problems: list[tuple[int, str]] = []
+    points.die_at, points.died, points.is_dead = None, False, False
+    kept = Life(directory / "before", time, points, lag)
+    before(kept)
+    kept.keep()
     die_at, last = -1, 0
     while die_at < last:
-        points.die_at, points.died, points.is_dead = None, False, False
-        life = Life(directory / str(die_at), time, points, lag)
-        before(life)
-        points.seen = 0
+        life = kept.again(directory / str(die_at))
+        points.seen, points.died = 0, False
         points.die_at = die_at if die_at >= 0 else None
         try:
             assert interrupted(life).ok

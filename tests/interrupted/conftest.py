@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy.pool import QueuePool
 
-from bootlevels import cloud_drivers, machines, record_file, runner, service_life
+from bootlevels import cloud_drivers, machines, record_file, run_status, runner, service_life
 from bootlevels.record import Record
 from bootlevels.record_writer import GroupWriter
 from coordinator.store.session import open_store
@@ -31,12 +32,28 @@ def time(monkeypatch: pytest.MonkeyPatch) -> SimulatedTime:
     return simulated
 
 
+class AtOnce(Executor):
+    """One thread, without the thread: work is done before anybody can wait for it."""
+
+    def __init__(self, *_: Any) -> None:
+        return
+
+    def submit(self, work: Any, /, *args: Any, **options: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        try:
+            done.set_result(work(*args, **options))
+        except BaseException as problem:
+            done.set_exception(problem)
+        return done
+
+
 @pytest.fixture
 def points(monkeypatch: pytest.MonkeyPatch) -> Points:
-    """Every row is a commit of its own, on a disk that takes no time; one thread.
+    """Every row is a commit of its own, on a disk that takes no time; no threads.
 
     It is written by whoever puts it, since waiting for a thread that writes takes longer than
-    writing. Connections stay open, since to open a file again at each look does so too.
+    writing; so it is with work. Connections stay open, since to open a file again at each look
+    does so too.
     """
     found = Points()
     commit, update = Record._commit, Record._update_run
@@ -64,6 +81,7 @@ def points(monkeypatch: pytest.MonkeyPatch) -> Points:
     monkeypatch.setattr(Record, "_update_run", watched_update)
     monkeypatch.setattr(GroupWriter, "put", put_at_once)
     monkeypatch.setattr(record_file, "NullPool", QueuePool)
-    monkeypatch.setattr(runner, "MAX_THREADS", 1)
+    monkeypatch.setattr(runner, "ThreadPoolExecutor", AtOnce)
+    monkeypatch.setattr(run_status, "ThreadPoolExecutor", AtOnce)
     monkeypatch.setattr(service_life, "LOOK_INTERVAL", 0.1)
     return found

@@ -6,8 +6,10 @@ world: which machines run in the end, and how many were ever made.
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +84,27 @@ class WatchedCloud:
         return call
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What was there when a prelude ended, for other lives to go on from."""
+
+    store: bytes
+    world: dict[str, Any]
+    now: float
+    accepted: frozenset[str]
+    sent: int
+    points: int
+    made: int
+
+
 class Life:
     """One pool's life on one cloud; its provisioner may die and is started again.
 
     ``window``: what the driver promises of its listings, where that is not the truth.
     """
+
+    #: The prelude of an earlier life: it is the same in each, and half of what there is to do.
+    kept: Kept | None = None
 
     def __init__(
         self, path: Path, die_at: int | None, window: float | None = None, **settings: Any
@@ -116,6 +134,34 @@ class Life:
             self.call,
             lambda: self.now,
         )
+
+    def keep(self, made: int) -> None:
+        """A prelude ends here. Its provisioner goes, and one that is new goes on."""
+        assert self.engine is not None
+        self.engine.dispose()
+        apart = ("_lock", "_clock")
+        world = {name: one for name, one in vars(self.cloud).items() if name not in apart}
+        self.kept = Kept(
+            store=self.path.read_bytes(),
+            world=copy.deepcopy(world),
+            now=self.now,
+            accepted=frozenset(self.accepted),
+            sent=self.sent,
+            points=self.points.seen,
+            made=made,
+        )
+        self.part = self.started()
+
+    def go_on_from(self, kept: Kept) -> int:
+        """Be as a life was when it was kept; how many machines were made in it."""
+        assert self.engine is not None
+        self.engine.dispose()
+        self.path.write_bytes(kept.store)
+        vars(self.cloud).update(copy.deepcopy(kept.world))
+        self.now, self.accepted, self.sent = kept.now, set(kept.accepted), kept.sent
+        self.points.seen = kept.points
+        self.part = self.started()
+        return kept.made
 
     def surviving(self, act: Callable[[], Any]) -> Any:
         """What ``act`` gives; when the process dies in it, a new one is asked again."""
@@ -236,7 +282,10 @@ def boot(life: Life) -> int:
 
 def booted(life: Life) -> int:
     """A prelude that is not interrupted: ``boot`` has points of its own."""
+    if life.kept is not None:
+        return life.go_on_from(life.kept)
     made = boot(life)
+    life.keep(made)
     life.first_point = life.points.seen
     return made
 
@@ -296,6 +345,7 @@ def problems_at_points(
     assert whole.points.seen - whole.first_point > 10, "the trace found no points"
     for point in range(whole.first_point, whole.points.seen, step):
         interrupted = new_life(point)
+        interrupted.kept = whole.kept
         problem = ""
         try:
             wanted = scenario(interrupted)

@@ -139,6 +139,9 @@ class Ec2Life(Life):
         self.part = self.started()
         self.points = Points(die_at)
 
+    def keep(self, made: int) -> None:
+        """Nothing: its world is a server's, and each life has all of it."""
+
     def started(self) -> Any:
         self.cloud.driver = self.cloud.new_driver()  # type: ignore[attr-defined]
         return super().started()

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +16,12 @@ from agent.messages import BrokerAccess
 from mgmt.broker import BrokerUnavailable, start_broker
 from mgmt.broker_launch import server_script
 from tests.own_network import own_network as own_network
+from tests.pauses import pause_after
 from tests.private_broker import kill_broker
 from tests.quick_stores import make_stores_quick
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Programs under test get Ctrl-C and a hang-up as from a terminal, whoever runs the tests:
     ``nohup`` and background jobs hand down that these are ignored.
     """
@@ -30,6 +32,13 @@ def pytest_configure() -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
     make_stores_quick()
+    everything = Path(__file__).parent
+    worker = getattr(config, "workerinput", None)
+    if worker and [config.rootpath / one for one in config.args] == [everything]:
+        from tests.spread import turned
+
+        number = int(worker["workerid"].removeprefix("gw"))
+        config.args = turned(everything, number, worker["workercount"])
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -76,11 +85,12 @@ def eventually() -> Callable[..., Any]:
     ) -> Any:
         deadline = time.monotonic() + timeout
         while True:
+            began = time.monotonic()
             if result := condition():
                 return result
             if time.monotonic() >= deadline:
                 text = message() if callable(message) else message
                 pytest.fail(f"{text} (waited {timeout:g} s)")
-            time.sleep(0.02)
+            time.sleep(pause_after(time.monotonic() - began))
 
     return wait

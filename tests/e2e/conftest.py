@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from coordinator.plugins import find_plugin
 from mgmt import serve
 from mgmt.broker import BrokerUnavailable, start_broker, stop_broker
 from mgmt.broker_launch import server_script
+from tests.pauses import pause_after
 from tests.private_broker import kill_broker
 
 CLOUD = "here"
@@ -157,12 +158,16 @@ class System:
         return not any(serve.check(self.state_dir).values())
 
     def wait(
-        self, condition: Callable[[], Any], what: str, timeout: float = SOON, pause: float = 0.05
+        self, condition: Callable[[], Any], what: str, timeout: float = SOON, pause: float = 0.0
     ) -> Any:
-        """Poll until ``condition`` is truthy; calls that fail meanwhile are "not yet"."""
+        """Poll until ``condition`` is truthy; calls that fail meanwhile are "not yet".
+
+        ``pause``: seconds between two looks; 0: the more, the longer a look takes.
+        """
         deadline = time.monotonic() + timeout
         last: object = None
         while True:
+            began = time.monotonic()
             try:
                 if result := condition():
                     return result
@@ -171,7 +176,7 @@ class System:
                 last = problem
             if time.monotonic() >= deadline:
                 pytest.fail(f"not within {timeout:g} s: {what} (last: {last!r})")
-            time.sleep(pause)
+            time.sleep(pause or pause_after(time.monotonic() - began))
 
     # ---------------------------------------------------------------- the broker's own API
 
@@ -338,6 +343,7 @@ def system_in() -> Callable[[Path, str], System]:
     return System
 
 
+@contextmanager
 def _fresh_system(tmp_path_factory: pytest.TempPathFactory, run: str) -> Iterator[System]:
     if server_script() is None:
         reason = "rabbitmq-server is not installed (apt-get install rabbitmq-server)"
@@ -354,15 +360,18 @@ def _fresh_system(tmp_path_factory: pytest.TempPathFactory, run: str) -> Iterato
 
 
 @pytest.fixture(scope="session")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """A system whose broker and coordinator stay up; each test has pools of its own."""
-    yield from _fresh_system(tmp_path_factory, "calm")
+def fresh_system(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str], AbstractContextManager[System]]:
+    """``fresh_system(run)``: within it a system runs, whose machines must be gone at its end."""
+    return lambda run: _fresh_system(tmp_path_factory, run)
 
 
 @pytest.fixture(scope="module")
 def shaken_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """A system of a module's own, whose broker and coordinator may be killed."""
-    yield from _fresh_system(tmp_path_factory, "shaken")
+    with _fresh_system(tmp_path_factory, "shaken") as system:
+        yield system
 
 
 @pytest.fixture

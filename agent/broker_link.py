@@ -12,6 +12,7 @@ import amqp.exceptions
 from kombu import Connection, Producer, compression
 from kombu.exceptions import KombuError
 
+from agent.broker_tls import split_trust
 from agent.messages import EVENTS_EXCHANGE, mask_url
 from agent.watchdog import Watchdog
 
@@ -72,7 +73,7 @@ class EventPublisher:
     def _open(self) -> None:
         if self._producer is not None:
             return
-        self._connection = Connection(
+        self._connection = connection_to(
             self._url, connect_timeout=5, transport_options={"confirm_publish": True}
         )
         connect_once(self._connection, 5)
@@ -84,6 +85,15 @@ class EventPublisher:
         connection, self._connection, self._producer = self._connection, None, None
         if connection is not None:
             close_soon(connection)
+
+
+def connection_to(url: str, **options: Any) -> Connection:
+    """A connection, not opened yet, to an address of the wire, TLS and its trust included.
+
+    ``options``: kombu's own. Raises OSError for a certificate that is none.
+    """
+    plain, trust = split_trust(url)
+    return Connection(plain, ssl=trust, **options) if trust else Connection(plain, **options)
 
 
 def close_soon(connection: Connection) -> None:
@@ -113,7 +123,7 @@ def wait_for_broker(url: str, pause: tuple[float, float] = (1.0, 2.0)) -> None:
     said_at, attempt = 0.0, 0
     while True:
         try:
-            with Connection(url, connect_timeout=5) as found:
+            with connection_to(url, connect_timeout=5) as found:
                 connect_once(found, 5)
                 return
         except Exception as problem:  # noqa: BLE001 - whatever it is, waiting is the answer

@@ -40,6 +40,7 @@ from agent.broker_link import (
 from agent.broker_link import EventPublisher as EventPublisher
 from agent.broker_link import one_line as _line
 from agent.broker_link import wait_for_broker as wait_for_broker
+from agent.broker_tls import address_of
 from agent.messages import mask_url
 from agent.process import log_failure as log_failure
 from agent.process import main as main
@@ -71,7 +72,7 @@ def _watchdog(config: dict[str, Any]) -> Watchdog:
 
 def event_publisher(config: dict[str, Any]) -> EventPublisher:
     """A publisher of this process's events, under its watchdog."""
-    return EventPublisher(config["AMQP_URI"], _watchdog(config))
+    return EventPublisher(address_of(config), _watchdog(config))
 
 
 # ------------------------------------------------------------------ rpc
@@ -161,7 +162,11 @@ class _SafeReplies(RpcConsumer):  # type: ignore[misc]
         try:
             if self._can_be_answered(message):
                 responder = _SafeResponder(
-                    config["AMQP_URI"], get_rpc_exchange(config), "json", message
+                    config["AMQP_URI"],
+                    get_rpc_exchange(config),
+                    "json",
+                    message,
+                    ssl=config.get("AMQP_SSL"),
                 )
                 with _watchdog(config).watching():
                     result, exc_info = responder.send_response(result, exc_info)
@@ -315,7 +320,7 @@ class Part(DependencyProvider):  # type: ignore[misc]
 
     def setup(self) -> None:
         config = self.container.config
-        wait_for_broker(config["AMQP_URI"])
+        wait_for_broker(address_of(config))
         _watchdog(config)
         # All parts of a process that name the same builder share one object.
         built = config.setdefault("epu_parts", {})

@@ -22,7 +22,13 @@ from typing import Any
 import amqp.exceptions
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 
-from agent.broker_link import CONNECTION_ERRORS, close_soon, connect_once, one_line
+from agent.broker_link import (
+    CONNECTION_ERRORS,
+    close_soon,
+    connect_once,
+    connection_to,
+    one_line,
+)
 from agent.broker_link import EventPublisher as EventPublisher
 from agent.messages import RPC_EXCHANGE, agent_service, mask_url
 
@@ -160,7 +166,7 @@ class RpcClient:
             return
         self.close()
         by = min(deadline, time.monotonic() + self._connect_within)
-        connection = Connection(
+        connection = connection_to(
             self._url,
             connect_timeout=_remaining(by),
             transport_options={"confirm_publish": True},

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 import eventlet
 
 from agent import bus
+from agent.broker_tls import nameko_address
 from agent.config import AgentConfig, ConfigError, read_config
 from agent.enrolment import (
     NODE_ACCOUNT,
@@ -255,7 +256,7 @@ def service_class(answer: EnrolAnswer) -> type:
 def service_config(node: Node) -> dict[str, Any]:
     """The nameko config of that service. Holds the account: never print it."""
     config: dict[str, Any] = {
-        "AMQP_URI": node.answer.broker.amqp_url(NODE_ACCOUNT),
+        **nameko_address(node.answer.broker, NODE_ACCOUNT),
         "BEAT_INTERVAL": node.role.heartbeat_interval,
         "RECONNECT_PAUSE": _RECONNECT_PAUSE,
         "HEARTBEAT": round(min(max(2 * node.role.heartbeat_interval, 5), 20)),

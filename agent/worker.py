@@ -36,7 +36,7 @@ import amqp.exceptions
 from kombu import Connection, Consumer, Queue
 from kombu.exceptions import KombuError
 
-from agent.broker_link import EventPublisher, connect_once
+from agent.broker_link import EventPublisher, connect_once, connection_to
 from agent.messages import BrokerAccess, job_key
 from agent.wire import MalformedMessage, from_wire
 
@@ -152,7 +152,7 @@ class Worker:
 
     def _consume(self) -> None:
         """Take jobs until stopped. Raises what the broker's loss raises, never in mid-job."""
-        connection = Connection(
+        connection = connection_to(
             self._around.url,
             connect_timeout=5,
             heartbeat=HEARTBEAT,

@@ -27,9 +27,10 @@ from pathlib import Path
 
 import amqp.exceptions
 import requests
-from kombu import Connection, Consumer, Exchange, Queue
+from kombu import Consumer, Exchange, Queue
 from kombu.exceptions import KombuError
 
+from agent.broker_link import connection_to
 from agent.messages import BrokerAccess, EnrolAnswer, NodeRole
 from agent.wire import to_wire
 from coordinator.registrar.broker_accounts import NODE_ACCOUNT, BrokerAccounts
@@ -58,7 +59,7 @@ class Ear:
         exchange = Exchange("agent.events", type="topic", no_declare=True)
         while True:
             try:
-                with Connection(self._access.amqp_url("coordinator"), connect_timeout=2) as link:
+                with connection_to(self._access.amqp_url("coordinator"), connect_timeout=2) as link:
                     queue = Queue("", exchange, "beat.#", exclusive=True)
                     with Consumer(link.channel(), [queue], no_ack=True, callbacks=[self._hear]):
                         while True:

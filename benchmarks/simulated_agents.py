@@ -20,9 +20,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from kombu import Connection, Consumer, Exchange, Queue
+from kombu import Consumer, Exchange, Queue
 
-from agent.broker_link import EventPublisher
+from agent.broker_link import EventPublisher, connection_to
 from agent.busy import IDLE
 from agent.config import read_config
 from agent.enrolment import NODE_ACCOUNT, ask_registrar, enrol, own_nonce
@@ -63,7 +63,7 @@ class _Agent:
 
     def hold_queue(self) -> None:
         """What an agent's service holds as long as it is connected."""
-        connection = Connection(self.answer.broker.amqp_url(NODE_ACCOUNT))
+        connection = connection_to(self.answer.broker.amqp_url(NODE_ACCOUNT))
         exchange = Exchange(RPC_EXCHANGE, type="topic", durable=True, no_declare=True)
         service = agent_service(self.answer.node_id)
         held = Queue(

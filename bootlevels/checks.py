@@ -169,8 +169,9 @@ def _look_file(path: Path) -> Look:
 def _look_amqp(target: str, directory: Path, limit: float) -> Look:
     # kombu takes a tenth of a second to import: only plans that ask a broker pay for it.
     import amqp.exceptions
-    from kombu import Connection
     from kombu.exceptions import KombuError
+
+    from agent.broker_link import connection_to
 
     url = target
     if "://" not in target:
@@ -184,7 +185,7 @@ def _look_amqp(target: str, directory: Path, limit: float) -> Look:
     shown = mask_url(url)
     options = {"max_retries": 0, "read_timeout": limit, "write_timeout": limit}
     try:
-        transport = Connection(url, connect_timeout=limit, transport_options=options).transport
+        transport = connection_to(url, connect_timeout=limit, transport_options=options).transport
         # Not Connection.connect(): that sleeps two seconds and tries again, whatever one says.
         transport.close_connection(transport.establish_connection())
     except (amqp.exceptions.AccessRefused, amqp.exceptions.NotAllowed) as problem:

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from agent.broker_tls import nameko_address
 from agent.keeper_names import controller_name, sensors_name
 from agent.messages import BrokerAccess
 from agent.wire import MalformedMessage, from_wire
@@ -105,7 +106,7 @@ def write_config(config: CoordinatorConfig) -> Path:
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     access = read_access(config.accounts)
     content = {
-        "AMQP_URI": access.amqp_url("coordinator"),
+        **nameko_address(access, "coordinator"),
         "max_workers": 50,
         "HEARTBEAT": 20,
         "epu": asdict(config),

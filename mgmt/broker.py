@@ -7,6 +7,7 @@ them. The directory's layout is told in ``broker_files``.
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from agent.messages import BrokerAccess
 from coordinator.errors import ConfigProblem
+from mgmt.broker_address import find_authority
 from mgmt.broker_existing import adopt
 from mgmt.broker_files import LOOPBACK, BrokerFiles
 from mgmt.broker_problems import BrokerUnavailable, file_problems
@@ -81,6 +83,7 @@ def start_broker(
     timeout: float = 60.0,
     say: Callable[[str], None] = _silent,
     host: str = LOOPBACK,
+    insecure: bool = False,
 ) -> BrokerAccess:
     """Start the private node of ``directory``, or find that it runs already.
 
@@ -88,9 +91,9 @@ def start_broker(
     on running when the caller ends. ``say`` is told what was done, one sentence.
     ``accounts.json`` appears with the first successful start. ``timeout`` is in seconds.
     ``host``: the IPv4 address of this machine on which it is to listen, ``auto`` for the one
-    that others see; it stays the same over restarts. Nothing is encrypted: beyond loopback
-    the network must be a private one. Raises BrokerUnavailable, ConfigProblem (a virtual
-    host or address that can't be).
+    that others see; it stays the same over restarts. Beyond loopback everything goes by TLS,
+    with a certificate of the run's own authority, unless ``insecure``. Raises
+    BrokerUnavailable, ConfigProblem (a virtual host or address that can't be).
     """
     deadline = time.monotonic() + timeout
     if not _VHOST.fullmatch(vhost):
@@ -103,10 +106,16 @@ def start_broker(
     with file_problems(files.directory):
         files.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with files.only_one(deadline):
-            return NodeStart(files, vhost, host, deadline, timeout, say).run()
+            return NodeStart(files, vhost, host, deadline, timeout, say, insecure).run()
 
 
-def run_broker(directory: Path, vhost: str, host: str, say: Callable[[str], None] = _silent) -> int:
+def run_broker(
+    directory: Path,
+    vhost: str,
+    host: str,
+    say: Callable[[str], None] = _silent,
+    insecure: bool = False,
+) -> int:
     """``start_broker``, and stay until the node ends (1) or SIGTERM or Ctrl-C ends it (0).
 
     For a supervisor that starts it again: nobody waits for the first start, so it may take
@@ -118,7 +127,7 @@ def run_broker(directory: Path, vhost: str, host: str, say: Callable[[str], None
 
     signal.signal(signal.SIGTERM, interrupt)
     try:
-        start_broker(directory, vhost, _SUPERVISED_START, say, host)
+        start_broker(directory, vhost, _SUPERVISED_START, say, host, insecure)
         identity = BrokerFiles(directory.resolve()).read_identity()
         beam = None if identity is None else beam_of(node_processes(identity.mark))
         while beam is not None and beam.alive:
@@ -189,8 +198,9 @@ def use_existing_broker(
 
     ``amqp_url`` names the account to start with; ``vhost`` goes before the URL's. With an
     administrator's account and a reachable management API (``management_url``, else port
-    15672 of the same host), the virtual host, accounts and exchanges are made there.
-    Otherwise the one account does everything: ``BrokerAccess.shared``, told by ``say``.
+    15672 of the same host, 15671 with TLS), the virtual host, accounts and exchanges are
+    made there. Otherwise the one account does everything: ``BrokerAccess.shared``, told by
+    ``say``. With amqps the authority in the file EPU_BROKER_CA is trusted, else the machine's.
     Raises BrokerUnavailable, ConfigProblem (a URL that can't be).
     """
     files = BrokerFiles(directory.resolve())
@@ -203,6 +213,7 @@ def use_existing_broker(
                     f"{files.directory} belongs to a private broker"
                     " (choose another directory for an existing one)"
                 )
-            access = adopt(amqp_url, management_url, vhost, files.read_access(), say)
+            ca = find_authority(os.environ)
+            access = adopt(amqp_url, management_url, vhost, files.read_access(), say, ca)
             files.write_access(access)
             return access

@@ -1,7 +1,8 @@
 """A system known by its broker's address alone, and the password for it. Never from argv.
 
-``amqp://[USER@]HOST[:PORT]/VHOST``; a run's vhost is called like the run. The password is
-EPU_BROKER_PASSWORD, or in a file that only its owner may read, or is asked for.
+``amqp[s]://[USER@]HOST[:PORT]/VHOST``; a run's vhost is called like the run. The password is
+EPU_BROKER_PASSWORD, or in a file that only its owner may read, or is asked for. Whom to
+trust, where the machine's own authorities are not meant, is in the file EPU_BROKER_CA.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
+from agent.broker_tls import AMQPS_PORT, trusting
 from agent.messages import BrokerAccess, BrokerAccount
 from coordinator.errors import ConfigProblem, Problem
 
 #: The account with which a person's commands talk to the coordinator.
 ACCOUNT = "coordinator"
 PASSWORD = "EPU_BROKER_PASSWORD"
+AUTHORITY = "EPU_BROKER_CA"
 _OPTION = "--broker"
-_FORM = "write amqp://[USER@]HOST[:PORT]/VHOST"
+_FORM = "write amqp[s]://[USER@]HOST[:PORT]/VHOST"
 
 
 @dataclass(frozen=True)
@@ -31,16 +34,23 @@ class BrokerAddress:
     host: str
     port: int
     vhost: str
+    tls: bool = False
 
     def __str__(self) -> str:
-        return f"amqp://{self.user}@{self.host}:{self.port}/{quote(self.vhost, safe='')}"
+        scheme = "amqps" if self.tls else "amqp"
+        return f"{scheme}://{self.user}@{self.host}:{self.port}/{quote(self.vhost, safe='')}"
 
-    def access(self, password: str) -> BrokerAccess:
-        """What a client needs, with this one account."""
+    def access(self, password: str, ca: str = "") -> BrokerAccess:
+        """What a client needs, with this one account; ``ca``: see ``find_authority``."""
         account = BrokerAccount(user=self.user, password=password)
         host = f"[{self.host}]" if ":" in self.host else self.host
         return BrokerAccess(
-            host=host, port=self.port, vhost=self.vhost, accounts={ACCOUNT: account}
+            host=host,
+            port=self.port,
+            vhost=self.vhost,
+            accounts={ACCOUNT: account},
+            tls=self.tls,
+            ca=ca if self.tls else "",
         )
 
 
@@ -54,17 +64,36 @@ def parse_address(text: str) -> BrokerAddress:
     if parts.password is not None:
         remedy = f"leave it out and set {PASSWORD}, or use --password-file"
         raise _problem("a password on a command line is seen by everybody here", remedy)
-    if parts.scheme != "amqp":
-        what = "TLS is not supported yet" if parts.scheme == "amqps" else "it is not amqp://"
-        raise _problem(what, _FORM)
+    if parts.scheme not in ("amqp", "amqps"):
+        raise _problem("it is not amqp://", _FORM)
     if not parts.hostname:
         raise _problem("it names no host", _FORM)
     return BrokerAddress(
         user=unquote(parts.username or ACCOUNT),
         host=parts.hostname,
-        port=port or 5672,
+        port=port or (AMQPS_PORT if parts.scheme == "amqps" else 5672),
         vhost=_vhost(parts),
+        tls=parts.scheme == "amqps",
     )
+
+
+def find_authority(environment: Mapping[str, str]) -> str:
+    """The certificate (PEM) in the file that EPU_BROKER_CA names; "" when nothing is named.
+
+    Raises ConfigProblem for a file that can't be read or holds none.
+    """
+    file = environment.get(AUTHORITY)
+    if not file:
+        return ""
+    remedy = f"set {AUTHORITY} to the broker's tls/ca.pem, or leave it unset"
+    try:
+        text = Path(file).expanduser().read_text("ascii")
+        trusting(text)
+    except OSError as problem:
+        raise _problem(str(problem.strerror), remedy, file) from None
+    except ValueError:
+        raise _problem("it holds no certificate", remedy, file) from None
+    return text
 
 
 def _vhost(parts: SplitResult) -> str:

@@ -6,19 +6,21 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import amqp
 import requests
 
+from agent.broker_tls import AMQPS_PORT, split_trust
 from agent.messages import EVENTS_EXCHANGE, RPC_EXCHANGE, BrokerAccess, BrokerAccount
 from coordinator.errors import ConfigProblem
+from coordinator.management_api import session_for
 from mgmt.broker_definitions import ACCOUNTS, definitions
 from mgmt.broker_problems import BrokerSilent, BrokerUnavailable
 
 #: Seconds for one connection or one request.
 _PATIENCE = 5.0
-_MANAGEMENT_PORT = 15672
 _EVENT_EXCHANGE = "amq.rabbitmq.event"
 #: Who consumes this queue of a virtual host is the coordinator that has it.
 _PROVISIONER_QUEUE = "rpc-provisioner"
@@ -30,9 +32,17 @@ class _Address:
     port: int
     vhost: str
     account: BrokerAccount = field(repr=False)
+    tls: bool = False
+    ca: str = ""
 
     def __str__(self) -> str:
-        return f"amqp://{self.host}:{self.port}/{quote(self.vhost, safe='')}"
+        return self.access().public_url
+
+    def access(self, **more: Any) -> BrokerAccess:
+        """Where it is and whom to trust there; ``more`` as BrokerAccess has it."""
+        return BrokerAccess(
+            host=self.host, port=self.port, vhost=self.vhost, tls=self.tls, ca=self.ca, **more
+        )
 
 
 def adopt(
@@ -41,25 +51,24 @@ def adopt(
     vhost: str | None,
     kept: BrokerAccess | None,
     say: Callable[[str], None],
+    ca: str = "",
 ) -> BrokerAccess:
-    """The access to the broker at ``amqp_url``; ``kept`` is of an earlier call, if any.
+    """The access to the broker at ``amqp_url``; ``kept`` is of an earlier call, if any;
+    ``ca``: whom to trust there with amqps, "" for the authorities of this machine.
 
     Raises BrokerUnavailable (not there, wrong password, no such virtual host), ConfigProblem
     (a URL that can't be; another run lives on that virtual host).
     """
-    address = _parse(amqp_url, vhost)
-    management = management_url or f"http://{address.host}:{_MANAGEMENT_PORT}"
+    address = _parse(amqp_url, vhost, ca)
+    management = management_url or _management_of(address)
     ours = kept is not None and _is_of(address, kept)
-    if _is_administrator(management.rstrip("/"), address.account, named=bool(management_url)):
+    if _is_administrator(address, management.rstrip("/"), named=bool(management_url)):
         if not ours and _is_taken_as_administrators_see(address, management.rstrip("/")):
             raise _taken(address)
         access = _with_accounts(address, management.rstrip("/"), kept)
         say(f"The broker {access.public_url} has the accounts of this run now.")
     else:
-        access = BrokerAccess(
-            host=address.host,
-            port=address.port,
-            vhost=address.vhost,
+        access = address.access(
             accounts=dict.fromkeys(ACCOUNTS, address.account),
             management_url=management_url,
             shared=True,
@@ -78,32 +87,40 @@ def adopt(
     return replace(access, event_exchange=event_exchange)
 
 
-def _parse(url: str, vhost: str | None) -> _Address:
+def _management_of(address: _Address) -> str:
+    scheme, port = ("https", 15671) if address.tls else ("http", 15672)
+    return f"{scheme}://{address.host}:{port}"
+
+
+def _parse(url: str, vhost: str | None, ca: str) -> _Address:
     """Raises ConfigProblem; its text never holds the URL, which has a password in it."""
     try:
         parts = urlsplit(url)
-        port = parts.port or 5672
+        tls = parts.scheme == "amqps"
+        port = parts.port or (AMQPS_PORT if tls else 5672)
     except ValueError:
         raise ConfigProblem("the broker's URL has a port that is no number") from None
-    if parts.scheme != "amqp" or not parts.hostname:
+    if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
         raise ConfigProblem(
-            "the broker's URL must look like amqp://USER:PASSWORD@HOST:PORT/VHOST"
-            " (TLS, amqps://, is not supported yet)"
+            "the broker's URL must look like amqp[s]://USER:PASSWORD@HOST:PORT/VHOST"
         )
     if parts.username is None or parts.password is None:
         raise ConfigProblem("the broker's URL names no user and password")
     named = unquote(parts.path[1:]) if len(parts.path) > 1 else "/"
     account = BrokerAccount(user=unquote(parts.username), password=unquote(parts.password))
-    return _Address(host=parts.hostname, port=port, vhost=vhost or named, account=account)
+    return _Address(
+        host=parts.hostname, port=port, vhost=vhost or named, account=account,
+        tls=tls, ca=ca if tls else "",
+    )  # fmt: skip
 
 
-def _is_administrator(management: str, account: BrokerAccount, named: bool) -> bool:
-    """Whether the management API takes ``account`` as administrator.
+def _is_administrator(address: _Address, management: str, named: bool) -> bool:
+    """Whether the management API takes the account of ``address`` as administrator.
 
     ``named``: a person gave its URL, so that it must answer.
     """
     try:
-        answer = _request("GET", management, "/api/whoami", account)
+        answer = _request("GET", address, management, "/api/whoami")
     except requests.RequestException as problem:
         if not named:
             return False
@@ -141,7 +158,7 @@ def _is_taken_as_administrators_see(address: _Address, management: str) -> bool:
     # API knows of both, but of a consumer only seconds after it came.
     path = f"/api/consumers/{quote(address.vhost, safe='')}"
     try:
-        answer = _request("GET", management, path, address.account)
+        answer = _request("GET", address, management, path)
         if answer.status_code == 404:
             return False  # no such virtual host yet
         answer.raise_for_status()
@@ -155,16 +172,13 @@ def _is_taken_as_administrators_see(address: _Address, management: str) -> bool:
 
 
 def _with_accounts(address: _Address, management: str, kept: BrokerAccess | None) -> BrokerAccess:
-    fresh = BrokerAccess(
-        host=address.host,
-        port=address.port,
-        vhost=address.vhost,
+    fresh = address.access(
         accounts={"admin": address.account, **_accounts_to_make(address, kept)},
         management_url=management,
     )
     wanted = definitions(fresh, secrets.token_bytes(4), with_admin=False)
     try:
-        answer = _request("POST", management, "/api/definitions", address.account, wanted)
+        answer = _request("POST", address, management, "/api/definitions", wanted)
     except requests.RequestException as problem:
         raise BrokerSilent(
             f"the management API at {management} did not take the accounts:"
@@ -197,7 +211,7 @@ def _prepare_exchanges(access: BrokerAccess, alone: bool) -> bool:
     """
     account = access.accounts["coordinator"]
     try:
-        address = _Address(access.host, access.port, access.vhost, account)
+        address = _Address(access.host, access.port, access.vhost, account, access.tls, access.ca)
         with _connection(address) as connection:
             if alone and _is_taken(connection):
                 raise _taken(address)
@@ -228,8 +242,10 @@ def _prepare_exchanges(access: BrokerAccess, alone: bool) -> bool:
 
 def _connection(address: _Address) -> amqp.Connection:
     """Connects when entered."""
+    _, trust = split_trust(address.access(accounts={"-": address.account}).amqp_url("-"))
     return amqp.Connection(
         host=f"{address.host}:{address.port}",
+        ssl=trust or False,
         userid=address.account.user,
         password=address.account.password,
         virtual_host=address.vhost,
@@ -248,18 +264,7 @@ def _is_taken(connection: amqp.Connection) -> bool:
 
 
 def _request(
-    method: str,
-    management: str,
-    path: str,
-    account: BrokerAccount,
-    body: object | None = None,
+    method: str, address: _Address, management: str, path: str, body: object | None = None
 ) -> requests.Response:
-    with requests.Session() as session:
-        session.trust_env = False  # brokers are reached directly; also keeps ~/.netrc out
-        return session.request(
-            method,
-            management + path,
-            json=body,
-            auth=(account.user, account.password),
-            timeout=_PATIENCE,
-        )
+    with session_for(address.access(), address.account) as session:
+        return session.request(method, management + path, json=body, timeout=_PATIENCE)

@@ -6,6 +6,7 @@
     node.json          ports, node name and mark; kept for ever, as agents know the ports
     definitions.json   users (hashed), rights, exchanges           (0600, made at each start)
     rabbitmq.conf      made at each start
+    tls/               certificate, its key and authority, where others may connect (0600)
     home/              HOME of the node, with its Erlang cookie    (0600)
     data/  logs/       RabbitMQ's own
 """
@@ -49,7 +50,8 @@ class Ports:
 @dataclass(frozen=True)
 class NodeIdentity:
     """What stays the same over restarts. ``mark``: see ``broker_processes``; ``host``: the
-    address of this machine on which the node listens, and by which others know it.
+    address of this machine on which the node listens, and by which others know it; ``tls``:
+    it takes no other connections.
     """
 
     name: str
@@ -57,6 +59,7 @@ class NodeIdentity:
     vhost: str
     ports: Ports
     host: str = LOOPBACK
+    tls: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,11 @@ class BrokerFiles:
     @property
     def cookie(self) -> Path:
         return self.home / ".erlang.cookie"
+
+    @property
+    def tls(self) -> Path:
+        """The directory of the certificate, where there is one."""
+        return self.directory / "tls"
 
     @property
     def data(self) -> Path:

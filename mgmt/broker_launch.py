@@ -15,6 +15,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from mgmt.broker_certificates import AUTHORITY, CERTIFICATE, KEY
 from mgmt.broker_files import DISK_RESERVE, LOOPBACK, BrokerFiles, NodeIdentity
 from mgmt.broker_processes import MARK_VARIABLE
 
@@ -61,12 +62,9 @@ STATISTICS_INTERVAL = 1.0
 
 def config_text(files: BrokerFiles, identity: NodeIdentity) -> str:
     """``rabbitmq.conf`` of a node that listens on one address only."""
-    ports = identity.ports
     return f"""\
 # Made by `epu broker start` at each start; changes are lost.
-listeners.tcp.local = {identity.host}:{ports.amqp}
-management.tcp.ip = {identity.host}
-management.tcp.port = {ports.management}
+{_listeners(files, identity)}\
 load_definitions = {files.definitions}
 collect_statistics_interval = {int(STATISTICS_INTERVAL * 1000)}
 management.sample_retention_policies.global.minute = {int(STATISTICS_INTERVAL)}
@@ -79,6 +77,33 @@ log.file.level = info
 log.file.rotation.size = 5242880
 log.file.rotation.count = 3
 """
+
+
+def _listeners(files: BrokerFiles, identity: NodeIdentity) -> str:
+    ports = identity.ports
+    if not identity.tls:
+        return f"""\
+listeners.tcp.local = {identity.host}:{ports.amqp}
+management.tcp.ip = {identity.host}
+management.tcp.port = {ports.management}
+"""
+    lines = [
+        "listeners.tcp = none",
+        f"listeners.ssl.local = {identity.host}:{ports.amqp}",
+        f"management.ssl.ip = {identity.host}",
+        f"management.ssl.port = {ports.management}",
+    ]
+    for section in ("ssl_options", "management.ssl"):
+        lines += [
+            f"{section}.cacertfile = {files.tls / AUTHORITY}",
+            f"{section}.certfile = {files.tls / CERTIFICATE}",
+            f"{section}.keyfile = {files.tls / KEY}",
+            f"{section}.versions.1 = tlsv1.3",
+            f"{section}.versions.2 = tlsv1.2",
+        ]
+    # Clients are known by their accounts.
+    lines += ["ssl_options.verify = verify_none", "ssl_options.fail_if_no_peer_cert = false"]
+    return "\n".join([*lines, ""])
 
 
 def node_environment(files: BrokerFiles, identity: NodeIdentity) -> dict[str, str]:

@@ -17,6 +17,8 @@ import requests
 
 from agent.messages import RPC_EXCHANGE, BrokerAccess, BrokerAccount
 from coordinator.errors import ConfigProblem
+from coordinator.management_api import session_for
+from mgmt.broker_certificates import AUTHORITY, make_certificate
 from mgmt.broker_definitions import ACCOUNTS, definitions
 from mgmt.broker_files import (
     DISK_RESERVE,
@@ -52,6 +54,7 @@ class NodeStart:
     deadline: float
     timeout: float
     say: Callable[[str], None]
+    insecure: bool = False
 
     def run(self) -> BrokerAccess:
         """The running node's access. Raises BrokerUnavailable, ConfigProblem, OSError."""
@@ -107,9 +110,13 @@ class NodeStart:
                 end_node(leftover.mark, _CLEAN_UP)
             if self.files.data.exists():
                 shutil.rmtree(self.files.data)
-            identity = leftover = _new_identity(self.vhost, own_address(self.host))
+            host = own_address(self.host)
+            tls = not self.insecure and not IPv4Address(host).is_loopback
+            identity = leftover = _new_identity(self.vhost, host, tls)
+            if tls:
+                make_certificate(self.files.tls, host, self.vhost)
             try:
-                return self._bring_up(script, identity, _new_access(identity))
+                return self._bring_up(script, identity, _new_access(identity, self.files.tls))
             except _PortLost:
                 if time.monotonic() >= self.deadline:
                     raise
@@ -186,15 +193,11 @@ def is_ready(access: BrokerAccess) -> bool:
     """
     if access.management_url is None or not listens(access.host, access.port):
         return False
-    admin = access.accounts["admin"]
     vhost = quote(access.vhost, safe="")
     try:
-        with requests.Session() as session:
-            session.trust_env = False  # no proxy on the way to loopback
+        with session_for(access, access.accounts["admin"]) as session:
             answer = session.get(
-                f"{access.management_url}/api/exchanges/{vhost}/{RPC_EXCHANGE}",
-                auth=(admin.user, admin.password),
-                timeout=2.0,
+                f"{access.management_url}/api/exchanges/{vhost}/{RPC_EXCHANGE}", timeout=2.0
             )
     except requests.RequestException:
         return False
@@ -233,13 +236,20 @@ def is_own_address(host: str) -> bool:
         return not address.is_unspecified
 
 
-def _new_identity(vhost: str, host: str) -> NodeIdentity:
+def _new_identity(vhost: str, host: str, tls: bool) -> NodeIdentity:
     mark = str(uuid.uuid4())
-    name = f"epu-{mark[:8]}@localhost"
-    return NodeIdentity(name=name, mark=mark, vhost=vhost, ports=choose_ports(), host=host)
+    return NodeIdentity(
+        name=f"epu-{mark[:8]}@localhost",
+        mark=mark,
+        vhost=vhost,
+        ports=choose_ports(),
+        host=host,
+        tls=tls,
+    )
 
 
-def _new_access(identity: NodeIdentity) -> BrokerAccess:
+def _new_access(identity: NodeIdentity, certificates: Path) -> BrokerAccess:
+    scheme = "https" if identity.tls else "http"
     return BrokerAccess(
         host=identity.host,
         port=identity.ports.amqp,
@@ -247,7 +257,9 @@ def _new_access(identity: NodeIdentity) -> BrokerAccess:
         accounts={
             name: BrokerAccount(user=name, password=secrets.token_urlsafe(24)) for name in ACCOUNTS
         },
-        management_url=f"http://{identity.host}:{identity.ports.management}",
+        management_url=f"{scheme}://{identity.host}:{identity.ports.management}",
         event_exchange=True,
         statistics_interval=STATISTICS_INTERVAL,
+        tls=identity.tls,
+        ca=(certificates / AUTHORITY).read_text() if identity.tls else "",
     )

@@ -9,6 +9,7 @@ from agent import green  # noqa: F401, I001 - patches the standard library befor
 from typing import Any
 
 from agent import bus
+from agent.broker_tls import address_of
 from agent.keepers import KeeperCalls
 from agent.rpc_client import ClientPool
 from coordinator.config import config_of
@@ -21,7 +22,7 @@ from mgmt.keepers import dedicated_pools
 def build_calls(config: dict[str, Any]) -> KeeperCalls:
     """Calls to the other services, each with a deadline of its own."""
     timeout = min(config_of(config).call_timeout, SINGLE_TIMEOUT)
-    return KeeperCalls(ClientPool(config["AMQP_URI"], timeout=timeout).call, timeout)
+    return KeeperCalls(ClientPool(address_of(config), timeout=timeout).call, timeout)
 
 
 class Management(TellsVitals):

@@ -9,6 +9,7 @@ import eventlet
 from eventlet.greenpool import GreenPool
 
 from agent import bus
+from agent.broker_tls import address_of
 from agent.rpc_client import ClientPool
 from agent.wire import to_wire
 from coordinator.config import config_of
@@ -24,7 +25,7 @@ def build(config: dict[str, Any]) -> Keeper:
     from coordinator.bootstrap import build_keeper
 
     own = config_of(config)
-    calls = ClientPool(config["AMQP_URI"], timeout=own.call_timeout)
+    calls = ClientPool(address_of(config), timeout=own.call_timeout)
     asking = GreenPool(IN_FLIGHT)
 
     def in_background(work: Callable[[], None]) -> None:

@@ -9,6 +9,7 @@ import eventlet
 from eventlet.greenpool import GreenPool
 
 from agent import bus
+from agent.broker_tls import address_of
 from agent.messages import CommandBatch, ReadyReport
 from agent.rpc_client import IDLE_FOR, ClientPool
 from agent.wire import from_wire, to_wire
@@ -39,7 +40,7 @@ def build(config: dict[str, Any]) -> Provisioner:
     from coordinator.bootstrap import build_provisioner
 
     own = config_of(config)
-    calls = ClientPool(config["AMQP_URI"], timeout=own.call_timeout, size=IN_FLIGHT)
+    calls = ClientPool(address_of(config), timeout=own.call_timeout, size=IN_FLIGHT)
     eventlet.spawn_n(_close_idle, calls)
     return build_provisioner(own, read_access(own.accounts), calls.call, in_parallel)
 

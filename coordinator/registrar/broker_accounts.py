@@ -27,6 +27,7 @@ from agent.messages import (
     agent_service,
 )
 from coordinator.errors import CredentialsRejected, RetryLater
+from coordinator.management_api import session_for
 
 #: The key under which a node finds its account in its BrokerAccess.
 NODE_ACCOUNT = "node"
@@ -199,15 +200,9 @@ class BrokerAccounts:
         """The decoded answer; None when there is no body, or the thing is not there."""
         admin = self._access.accounts["admin"]
         try:
-            with requests.Session() as session:
-                session.trust_env = False  # the broker is reached directly, never by a proxy
-                answer = session.request(
-                    method,
-                    f"{self._access.management_url}{path}",
-                    json=body,
-                    auth=(admin.user, admin.password),
-                    timeout=self._patience,
-                )
+            with session_for(self._access, admin) as session:
+                url = f"{self._access.management_url}{path}"
+                answer = session.request(method, url, json=body, timeout=self._patience)
         except requests.RequestException as problem:
             raise RetryLater(
                 f"{self._run}: the broker's management API at {self._access.management_url}"

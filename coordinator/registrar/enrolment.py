@@ -175,6 +175,8 @@ class Registrar:
                 vhost=self._access.vhost,
                 accounts={"node": account},
                 shared=self._access.shared,
+                tls=self._access.tls,
+                ca=self._access.ca,
             ),
             role=role,
         )

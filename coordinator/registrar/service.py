@@ -5,6 +5,7 @@ from agent import green  # noqa: F401, I001 - patches the standard library befor
 from typing import Any
 
 from agent import bus
+from agent.broker_tls import address_of
 from agent.messages import EnrolRequest, ReadyReport, StartReport
 from agent.rpc_client import ClientPool
 from agent.wire import from_wire, to_wire
@@ -18,7 +19,7 @@ def build(config: dict[str, Any]) -> Registrar:
     from coordinator.bootstrap import build_registrar
 
     own = config_of(config)
-    calls = ClientPool(config["AMQP_URI"], timeout=own.call_timeout)
+    calls = ClientPool(address_of(config), timeout=own.call_timeout)
     return build_registrar(own, read_access(own.accounts), calls.call)
 
 

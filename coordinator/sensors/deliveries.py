@@ -16,6 +16,7 @@ import requests
 
 from agent.messages import BrokerAccess
 from coordinator.errors import RetryLater
+from coordinator.management_api import session_for
 
 _NODE_USER = "node-"
 #: A listing is good for so many polls.
@@ -118,10 +119,7 @@ class DeliverySensor:
         self._access = access
         self._clock = clock
         self._timeout = timeout
-        self._http = requests.Session()
-        account = access.accounts["coordinator"]
-        self._http.auth = (account.user, account.password)
-        self._http.trust_env = False
+        self._http = session_for(access, access.accounts["coordinator"])
         self._in_hand = InHand()
 
     def measure(self, queues: Collection[str]) -> None:

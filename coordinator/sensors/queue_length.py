@@ -20,8 +20,10 @@ from amqp.exceptions import AMQPError, NotFound
 from kombu import Connection, Queue
 from kombu.exceptions import KombuError
 
+from agent.broker_link import connection_to
 from agent.messages import BrokerAccess, SensorReading
 from coordinator.errors import RetryLater
+from coordinator.management_api import session_for
 
 #: Equal readings are independent of each other when so many statistics intervals apart.
 INDEPENDENT_AFTER = 1.5
@@ -64,10 +66,7 @@ class QueueLengthSensor:
         self._access = access
         self._clock = clock
         self._timeout = timeout
-        self._http = requests.Session()
-        account = access.accounts["coordinator"]
-        self._http.auth = (account.user, account.password)
-        self._http.trust_env = False  # a proxy of the environment has no business here
+        self._http = session_for(access, access.accounts["coordinator"])
         self._independent_after = INDEPENDENT_AFTER * access.statistics_interval
         self._samples: dict[str, _Sample] = {}
 
@@ -127,7 +126,7 @@ class QueueLengthSensor:
             raise RetryLater(f"queue '{queue}' can't be read: {problem}") from None
 
     def _connection(self) -> Connection:
-        return Connection(
+        return connection_to(
             self._access.amqp_url("coordinator"),
             connect_timeout=self._timeout,
             transport_options={"max_retries": 0},

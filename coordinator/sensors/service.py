@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent import bus
+from agent.broker_tls import address_of
 from agent.keeper_names import sensors_name
 from agent.messages import Heartbeat
 from agent.rpc_client import ClientPool
@@ -22,7 +23,7 @@ def build(config: dict[str, Any]) -> Aggregator:
 
     own = config_of(config)
     access = read_access(own.accounts)
-    calls = ClientPool(config["AMQP_URI"], timeout=own.call_timeout)
+    calls = ClientPool(address_of(config), timeout=own.call_timeout)
     return build_aggregator(own, access, bus.event_publisher(config), calls.call)
 
 

@@ -70,7 +70,7 @@ class Invocation:
         """Of ``--broker``; a person is asked once."""
         from pathlib import Path
 
-        from mgmt.broker_address import find_password, parse_address
+        from mgmt.broker_address import find_authority, find_password, parse_address
 
         address = parse_address(str(self.broker))
 
@@ -81,7 +81,7 @@ class Invocation:
         there = self.may_ask and sys.stdin.isatty()
         file = Path(self.password_file) if self.password_file else None
         password = find_password(address, os.environ, file, ask if there else None)
-        return address.access(password)
+        return address.access(password, find_authority(os.environ) if address.tls else "")
 
     def ask(self, method: str, *args: Any) -> Any:
         """``management.method(*args)`` within ANSWER_WITHIN, connecting included.
@@ -168,7 +168,8 @@ _RUN_OPTIONS = (
         metavar="URL",
         expose_value=False,
         callback=_kept("broker"),
-        help="amqp://USER@HOST:PORT/VHOST of a system elsewhere; $EPU_BROKER_PASSWORD.",
+        help="amqps://USER@HOST:PORT/VHOST of a system elsewhere; $EPU_BROKER_PASSWORD and, for "
+        "a private node, $EPU_BROKER_CA (its ca.pem).",
     ),
     click.option(
         "--password-file",

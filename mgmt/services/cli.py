@@ -41,12 +41,17 @@ _broker_directory = click.option(
 @click.option("--vhost", help="The run's virtual host (default: epu, or that of --url).")
 @click.option("--url", envvar="EPU_BROKER_URL", metavar="URL",
               help="Use this broker instead of a private one; better given as $EPU_BROKER_URL, "
-              "because command lines can be read by others.")  # fmt: skip
+              "because command lines can be read by others. With amqps:// the authorities of "
+              "this machine are trusted, or the one in the file $EPU_BROKER_CA.")  # fmt: skip
 @click.option("--management-url", envvar="EPU_BROKER_MANAGEMENT_URL", metavar="URL",
-              help="The HTTP API of that broker (default: port 15672 of its host).")  # fmt: skip
+              help="The HTTP API of that broker (default: port 15672 of its host, 15671 with "
+              "TLS).")  # fmt: skip
 @click.option("--listen", "host", default="127.0.0.1", show_default=True, metavar="ADDRESS",
               help="Where a private node listens: an IPv4 address of this machine, or auto for "
-              "the one that others see. Nothing is encrypted: private networks only.")  # fmt: skip
+              "the one that others see. Beyond loopback it takes TLS only.")  # fmt: skip
+@click.option("--insecure", is_flag=True,
+              help="A private node: no TLS, wherever it listens. Whoever reads the network then "
+              "has the run.")  # fmt: skip
 @click.option("--foreground", is_flag=True, help="A private node: stay until it ends or Ctrl-C.")
 @output_options
 @pass_invocation
@@ -57,6 +62,7 @@ def broker_start(
     url: str | None,
     management_url: str | None,
     host: str,
+    insecure: bool,
     foreground: bool,
 ) -> int:
     """Start a private node, or make an existing broker ready for a run.
@@ -73,11 +79,13 @@ def broker_start(
 
     say = invocation.output.note
     if foreground and not url:
-        return nodes.run_broker(directory, vhost or "epu", host, say)
+        return nodes.run_broker(directory, vhost or "epu", host, say, insecure)
     if url:
         access = nodes.use_existing_broker(directory, url, management_url, vhost, say=say)
     else:
-        access = nodes.start_broker(directory, vhost or "epu", say=say, host=host)
+        access = nodes.start_broker(
+            directory, vhost or "epu", say=say, host=host, insecure=insecure
+        )
     outputs = {
         "accounts": str(directory / "accounts.json"),
         "amqp_address": access.public_url,

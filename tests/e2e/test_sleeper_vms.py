@@ -267,10 +267,10 @@ def live_through(place: Path, base: Base, ec2: HardEc2) -> None:
     run.rename(run.with_name("away"))
     try:
         assert nodes(elsewhere).keys() == {worker["node_id"]}
+        before = len(ec2.machines)
         epu(elsewhere, "pool", "set-n", "sleeper", "2", "--run", RUN)
         access = read_access(copy / "broker" / "accounts.json")
         produce(access, "sleeper-work", job_ids(4, "job"), 0.2)
-        before = len(ec2.machines)
         eventually(lambda: len(ec2.machines) == before + 1, 240, 0.5, "a second machine of EC2")
         eventually(
             lambda: [one["state"] for one in nodes(elsewhere).values()] == ["RUNNING"] * 2,

@@ -229,7 +229,7 @@ def test_what_is_wrong_with_an_existing_broker_is_one_sentence_with_a_remedy(
 
 @pytest.mark.parametrize(
     "url",
-    ["http://u:s3cret@h/", "u:s3cret@h", "amqps://u:s3cret@h/", "amqp://u:s3cret@h:x/", "amqp://h"],
+    ["http://u:s3cret@h/", "u:s3cret@h", "mqtt://u:s3cret@h/", "amqp://u:s3cret@h:x/", "amqp://h"],
 )
 def test_a_url_that_can_not_be_used_is_refused_without_showing_it(url: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigProblem, match="the broker's URL") as refusal:

@@ -70,10 +70,10 @@ def is_loopback(host: str) -> bool:
 
 def open_connection(url: str) -> Any:
     """A connection whose every wait has a deadline. Raises broker trouble."""
-    from kombu import Connection
+    from agent.broker_link import connection_to
 
     options = {"max_retries": 0, "read_timeout": DEADLINE, "write_timeout": DEADLINE}
-    connection = Connection(url, connect_timeout=DEADLINE, transport_options=options)
+    connection = connection_to(url, connect_timeout=DEADLINE, transport_options=options)
     connection.connect()
     return connection
 

@@ -9,6 +9,7 @@ has them.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -42,12 +43,15 @@ def main() -> int:
         run = Run.open(asked.run)
         accounts = run.files(asked.broker).fetch(ON_THE_BROKER, deadline)
         keep_here(asked.accounts, accounts)
+        if ca := json.loads(accounts).get("ca"):
+            # For `epu --broker` on machines that have nothing but an address and a password.
+            keep_here(asked.accounts.with_name("ca.pem"), ca.encode())
         credentials = asked.credentials.read_bytes() if asked.credentials else b""
         coordinator = run.files(asked.coordinator)
         coordinator.put(CREDENTIALS, credentials, deadline)
         coordinator.put(ON_THE_COORDINATOR, accounts, deadline)
         write_outputs({"accounts": str(asked.accounts)})
-    except (EpuError, StepFailed, FileNotMoved, OSError) as problem:
+    except (EpuError, StepFailed, FileNotMoved, OSError, ValueError) as problem:
         print(f"the accounts were not brought: {problem}", file=sys.stderr)
         return 1
     return 0

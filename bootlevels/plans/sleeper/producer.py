@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import amqp.exceptions
-from kombu import Connection, Producer, Queue
+from kombu import Producer, Queue
 from kombu.exceptions import KombuError
 
+from agent.broker_link import connection_to
 from agent.messages import BrokerAccess
 from agent.wire import MalformedMessage, from_wire
 
@@ -69,7 +70,7 @@ def produce(
     Returns only when the broker has confirmed every one. ``say`` is told so in the end;
     without it the progress is printed.
     """
-    connection = Connection(
+    connection = connection_to(
         access.amqp_url("coordinator"),
         connect_timeout=DEADLINE,
         transport_options={"confirm_publish": True, "max_retries": 0},

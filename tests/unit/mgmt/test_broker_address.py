@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+import ssl
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from coordinator.errors import ConfigProblem
-from mgmt.broker_address import PASSWORD, find_password, parse_address
+from mgmt.broker_address import (
+    AUTHORITY,
+    PASSWORD,
+    find_authority,
+    find_password,
+    parse_address,
+)
 from mgmt.cli import epu
 
 ADDRESS = parse_address("amqp://me@mq:5000/demo")
@@ -21,6 +28,7 @@ ADDRESS = parse_address("amqp://me@mq:5000/demo")
         ("amqp://mq/demo", "amqp://coordinator@mq:5672/demo"),
         ("amqp://me@10.0.0.1:5673/demo", "amqp://me@10.0.0.1:5673/demo"),
         ("amqp://m%40e@mq/a%2Fb", "amqp://m@e@mq:5672/a%2Fb"),
+        ("amqps://me@mq/demo", "amqps://me@mq:5671/demo"),
     ],
 )
 def test_an_address_says_who_where_and_which_run(text, shown):
@@ -36,7 +44,6 @@ def test_what_a_client_connects_with_is_encoded():
     ("text", "said"),
     [
         ("amqp://me:s3cr3t@mq/demo", "a password on a command line is seen by everybody"),
-        ("amqps://mq/demo", "TLS is not supported yet"),
         ("http://mq/demo", "not amqp://"),
         ("mq/demo", "not amqp://"),
         ("amqp:///demo", "names no host"),
@@ -82,3 +89,18 @@ def test_wrong_words_are_exit_2_and_one_line(monkeypatch: pytest.MonkeyPatch):
         assert result.exit_code == 2
         assert len(result.stderr.splitlines()) == 1
         assert "s3cr3t" not in result.output
+
+
+def test_whom_to_trust_is_in_a_file_that_holds_a_certificate(tmp_path: Path):
+    ca = ssl.DER_cert_to_PEM_cert(b"whatever")
+    file = tmp_path / "ca.pem"
+    file.write_text(ca)
+    assert find_authority({}) == ""
+    assert find_authority({AUTHORITY: str(file)}) == ca
+    access = parse_address("amqps://mq/demo").access("x", ca)
+    assert (access.tls, access.ca) == (True, ca)
+    assert parse_address("amqp://mq/demo").access("x", ca).ca == ""
+    file.write_text("nothing of the kind")
+    for wrong in (file, tmp_path / "none"):
+        with pytest.raises(ConfigProblem, match=str(wrong)):
+            find_authority({AUTHORITY: str(wrong)})

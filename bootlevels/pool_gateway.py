@@ -49,6 +49,8 @@ def pool_look(status: Mapping[str, Any], verify: PoolCheck) -> Look:
     running, wanted = status.get("running") or 0, status.get("wanted")
     state = str(status.get("state", ""))
     detail = f"{running} of {'?' if wanted is None else wanted} running"
+    if wanted is None and status.get("decided_age", 0.0) is None:
+        detail = "its controller has not looked at it yet"
     if pending := status.get("pending"):
         detail += f", {pending} on the way"
     # Who shrinks has all that it wants, and more.

@@ -282,7 +282,7 @@ def _why_launched(
     """What a launch is for: growth is the decision's reason, anything else a loss."""
     wanted = observed.memory.wanted
     present = f"{there} of {decision.size} wanted are there"
-    if observed.census.lost:
+    if observed.census.lost and wanted is not None and there < wanted:
         return f"{', '.join(observed.census.lost[:5])} vanished: {present}"
     grown = wanted is None or decision.size > wanted
     if grown or (turn is not None and turn.launches):

@@ -40,6 +40,12 @@ STABLE, LAUNCH_ONE = PoolCheck
         ({"state": "STABLE", "running": 0, "wanted": 0}, LAUNCH_ONE, False, "0 of 0 running"),
         ({"state": "PENDING", "wanted": None}, STABLE, False, "0 of ? running"),
         (
+            {"state": "PENDING", "running": 0, "wanted": None, "decided_age": None},
+            STABLE,
+            False,
+            "its controller has not looked at it yet",
+        ),
+        (
             {"state": "HELD", "running": 0, "wanted": 1, "reason": "no reading"},
             STABLE,
             False,

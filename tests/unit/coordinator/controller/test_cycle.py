@@ -48,6 +48,16 @@ def test_a_launch_in_the_place_of_a_vanished_machine_names_it(world, pool_spec):
     assert launch.reason.startswith("preserve_n is 4")
 
 
+def test_growth_is_not_for_a_machine_that_vanished_when_nobody_wanted_it(world, pool_spec):
+    made = settled(world, 3)
+    made.spec = pool_spec({"preserve_n": 2})
+    (going,) = [one.node_id for one in made.step().batch.drains]
+    made.vanish(going)
+    made.spec = pool_spec({"preserve_n": 3})
+    (launch,) = made.cycle().batch.launches
+    assert launch.reason.startswith("preserve_n is 3")
+
+
 def test_a_launch_for_a_machine_that_a_person_ended_says_how_many_are_there(world):
     made = settled(world, 3)
     made.to(made.running[0], S.TERMINATED, "asked by a person")

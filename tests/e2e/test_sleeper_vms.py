@@ -167,6 +167,7 @@ def test_base_machines_are_those_of_ec2(place: Path, own_network: str, figure: F
         cloud = cloud_of_workers(ec2, agent="configure")
         given = {"endpoint": ec2.url, "image": IMAGE, "type": "c5.large"}
         base = booted(place, "ec2,burned", cloud, given, figure)
+        assert read_access(base.run.directory / "broker" / "accounts.json").tls
         assert len(ec2.machines) == 4
         live_through(place, base, ec2)
         ends(place, base, ec2)
@@ -267,9 +268,18 @@ def live_through(place: Path, base: Base, ec2: HardEc2) -> None:
     run.rename(run.with_name("away"))
     try:
         assert nodes(elsewhere).keys() == {worker["node_id"]}
+        access = read_access(copy / "broker" / "accounts.json")
+        # So is the broker's address, with a password, and its authority where it has one.
+        shutil.copytree(run.with_name("away") / "broker", place / "copied")
+        address = access.public_url.replace("://", "://coordinator@")
+        told = {
+            "EPU_BROKER_PASSWORD": access.accounts["coordinator"].password,
+            "EPU_BROKER_CA": str(place / "copied" / "ca.pem") if access.tls else "",
+        }
+        said = epu(place / "nothing", "nodes", "--broker", address, "--json", **told)
+        assert [one["node_id"] for one in json.loads(said)["nodes"]] == [worker["node_id"]]
         before = len(ec2.machines)
         epu(elsewhere, "pool", "set-n", "sleeper", "2", "--run", RUN)
-        access = read_access(copy / "broker" / "accounts.json")
         produce(access, "sleeper-work", job_ids(4, "job"), 0.2)
         eventually(lambda: len(ec2.machines) == before + 1, 240, 0.5, "a second machine of EC2")
         eventually(

@@ -19,6 +19,9 @@ from agent.broker_access import BrokerAccess, ca_of_url_text
 
 #: The port of AMQP with TLS.
 AMQPS_PORT = 5671
+#: py-amqp then shakes hands itself, within the time for connecting: a broker that hangs would
+#: else hold whoever connects for ever.
+_BOUNDED = {"do_handshake_on_connect": False}
 
 
 def split_trust(url: str) -> tuple[str, dict[str, Any] | None]:
@@ -36,13 +39,13 @@ def split_trust(url: str) -> tuple[str, dict[str, Any] | None]:
         except ValueError:  # as what it is to who connects: nobody there can be trusted
             raise ssl.SSLError("the authority in the broker's address is no certificate") from None
     host = urlsplit(plain).hostname or ""
-    return plain, {"server_hostname": host, "context": {"check_hostname": True}}
+    return plain, {**_BOUNDED, "server_hostname": host, "context": {"check_hostname": True}}
 
 
 def trusting(ca: str) -> dict[str, Any]:
     """py-amqp's ``ssl`` options that trust the authority ``ca`` (PEM) and nobody else."""
     ssl.PEM_cert_to_DER_cert(ca)
-    return {"context": {"cadata": ca, "check_hostname": False}}
+    return {**_BOUNDED, "context": {"cadata": ca, "check_hostname": False}}
 
 
 def nameko_address(access: BrokerAccess, account: str) -> dict[str, Any]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.broker_access import mask_url
+from agent.broker_link import connect_once, connection_to
 from agent.broker_tls import address_of, nameko_address, split_trust
 from agent.messages import BrokerAccess, BrokerAccount
 from agent.wire import from_wire, to_wire
+from mgmt.broker_certificates import AUTHORITY, make_certificate
 
 ACCOUNT = {"coordinator": BrokerAccount(user="me@x", password="p/w?ca=&#")}
 
@@ -36,7 +40,8 @@ def test_a_broker_without_an_authority_of_its_own_is_known_by_its_name() -> None
     access = BrokerAccess(host="mq.example", port=1, vhost="v", accounts=ACCOUNT, tls=True)
     plain, options = split_trust(access.amqp_url("coordinator"))
     assert plain == "amqps://me%40x:p%2Fw%3Fca%3D%26%23@mq.example:1/v"
-    assert options == {"server_hostname": "mq.example", "context": {"check_hostname": True}}
+    assert (options or {})["server_hostname"] == "mq.example"
+    assert (options or {})["context"] == {"check_hostname": True}
 
 
 def test_an_address_without_tls_is_left_as_it_is() -> None:
@@ -52,6 +57,22 @@ def test_what_is_no_certificate_is_refused(ca: str) -> None:
         context = split_trust(f"amqps://mq/v?ca={ca}")[1]
         assert context is not None
         ssl.create_default_context(cadata=context["context"]["cadata"])
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("own_authority", [True, False])
+def test_a_broker_that_hangs_before_the_handshake_holds_nobody(
+    own_authority: bool, tmp_path: Path
+) -> None:
+    make_certificate(tmp_path / "tls", "127.0.0.1", "v")
+    ca = (tmp_path / "tls" / AUTHORITY).read_text() if own_authority else ""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        access = BrokerAccess(
+            host="127.0.0.1", port=port, vhost="v", accounts=ACCOUNT, tls=True, ca=ca
+        )
+        with pytest.raises(OSError, match="timed out"):
+            connect_once(connection_to(access.amqp_url("coordinator"), connect_timeout=0.3), 0.3)
 
 
 def test_people_see_neither_password_nor_certificate() -> None:

@@ -254,7 +254,7 @@ def test_pages_hold_what_they_are_told_and_count_as_one_listing(ec2: HardEc2, cl
     assert ec2.world.listings == 1
 
 
-def test_filters_choose(client: Any) -> None:
+def test_filters_choose_what_a_listing_shows(client: Any) -> None:
     def tagged(name: str) -> list[dict[str, Any]]:
         return [{"ResourceType": "instance", "Tags": [{"Key": "epu:run", "Value": name}]}]
 

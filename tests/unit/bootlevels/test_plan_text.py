@@ -9,7 +9,7 @@ from bootlevels.plan_text import PlanText, known_keys, parse_duration, parse_wor
     ("text", "seconds"),
     [("10m", 600), ("30s", 30), ("500ms", 0.5), ("1.5h", 5400), ("2d", 172800), (5, 5), ("7", 7)],
 )
-def test_durations(text: object, seconds: float) -> None:
+def test_a_duration_is_a_number_of_seconds_or_has_a_unit(text: object, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 

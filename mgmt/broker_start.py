@@ -35,7 +35,7 @@ from mgmt.broker_processes import beam_of, end_node, has_ended, node_processes
 #: In place of an address: whichever of this machine's others see.
 ANY_OWN = "auto"
 _LOOK_EVERY = 0.1
-_LOOK_AT_LEAST_EVERY = 1.0
+_LOOK_AT_LEAST_EVERY = 5.0
 #: What a node that could not start is given to end in peace, seconds.
 _CLEAN_UP = 5.0
 
@@ -150,11 +150,12 @@ class NodeStart:
                 if "eaddrinuse" in self.files.last_lines(60):
                     raise _PortLost(self._failure("found one of its ports taken"))
                 raise BrokerUnavailable(self._failure("ended while it was starting"))
-            if time.monotonic() >= self.deadline:
+            left = self.deadline - time.monotonic()
+            if left <= 0:
                 raise BrokerUnavailable(self._failure(f"is not ready after {self.timeout:g} s"))
             # On a slow machine a look is dear, and the node has more use for the processor.
             took = time.monotonic() - began
-            time.sleep(max(_LOOK_EVERY, min(9 * took, _LOOK_AT_LEAST_EVERY)))
+            time.sleep(max(_LOOK_EVERY, min(9 * took, _LOOK_AT_LEAST_EVERY, left / 2)))
 
     def _failure(self, what: str) -> str:
         lines = self.files.last_lines()

@@ -1,4 +1,4 @@
-"""What a person did to a pool, in words: it stands beside whatever else is said of it. PURE."""
+"""A pool in words: what a person did to it, its reason, price and numbers. PURE."""
 
 from __future__ import annotations
 
@@ -28,3 +28,11 @@ def reason_of(pool: Mapping[str, Any]) -> str:
 def price_of(pool: Mapping[str, Any]) -> str:
     """What a pool's machines cost, $ per hour, as far as their clouds tell; "-": none does."""
     return "-" if pool.get("price") is None else f"{pool['price']:.4g}"
+
+
+def count_of(pool: Mapping[str, Any], key: str) -> Any:
+    """One of a pool's numbers; None while its controller has not looked since its own start.
+
+    Its zeros are no sign that nobody is there: it knows of nobody yet.
+    """
+    return None if pool.get("decided_age", 0.0) is None else pool.get(key)

@@ -15,7 +15,7 @@ from mgmt.exit_codes import GaveUpWaiting
 from mgmt.invocation.cli import ANSWER_WITHIN, Commands, Invocation, pass_invocation, system_options
 from mgmt.output import Table, age_text, text_of, yes_no
 from mgmt.pool_rules.cli import commands as rules
-from mgmt.pool_words import by_hand, price_of, reason_of
+from mgmt.pool_words import by_hand, count_of, price_of, reason_of
 from mgmt.rollouts.cli import rollout_command, rollout_line
 
 _POOL = click.argument("pool_name", metavar="POOL")
@@ -44,8 +44,8 @@ def pools_command(invocation: Invocation) -> None:
             pool["name"],
             pool["state"],
             str((pool.get("engine") or {}).get("type", "-")),
-            *(text_of(pool.get(key)) for key in ("wanted", "running", "pending", "draining")),
-            text_of(pool.get("unhealthy")),
+            *(text_of(count_of(pool, key)) for key in ("wanted", "running", "pending", "draining")),
+            text_of(count_of(pool, "unhealthy")),
             text_of(pool.get("brake")),
             *([price_of(pool)] if priced else []),
             reason_of(pool),
@@ -291,7 +291,7 @@ def _show_pool(invocation: Invocation, pool: dict[str, Any]) -> None:
     kind = engine.pop("type", "-")
     settings = ", ".join(f"{key} {text_of(value)}" for key, value in sorted(engine.items()))
     counts = ", ".join(
-        f"{text_of(pool.get(key))} {key}"
+        f"{text_of(count_of(pool, key))} {key}"
         for key in ("wanted", "running", "pending", "draining", "unhealthy")
     )
     facts = [

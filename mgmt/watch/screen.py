@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mgmt.pool_words import reason_of
+from mgmt.pool_words import count_of, reason_of
 
 KEYS = "↑↓ j k choose · enter or → open · esc or ← back · q quit"
 UP, DOWN, OPEN, BACK, QUIT, FIRST, LAST = "up", "down", "open", "back", "quit", "first", "last"
@@ -144,8 +144,11 @@ def _list_view(place: Place, picture: Picture, height: int, width: int) -> View:
             (
                 str(pool["name"]),
                 str(pool.get("state")),
-                *(_cell(pool.get(key)) for key in ("wanted", "running", "pending", "draining")),
-                _cell(pool.get("unhealthy")),
+                *(
+                    _cell(count_of(pool, key))
+                    for key in ("wanted", "running", "pending", "draining")
+                ),
+                _cell(count_of(pool, "unhealthy")),
                 _cell(pool.get("brake")),
                 reason_of(pool),
             ),

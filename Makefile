@@ -86,7 +86,7 @@ system:
 TEST_PACKAGES := postgresql:/usr/lib/postgresql/*/bin/postgres openssh-server:/usr/sbin/sshd \
   cloud-init:/usr/bin/cloud-init \
   qemu-system-x86:/usr/bin/qemu-system-x86_64 qemu-utils:/usr/bin/qemu-img \
-  genisoimage:/usr/bin/genisoimage
+  genisoimage:/usr/bin/genisoimage iproute2:/sbin/ip
 VM_PACKAGES := mmdebstrap:/usr/bin/mmdebstrap e2fsprogs:/sbin/mke2fs
 .PHONY: test-servers test-vm
 test-vm: TEST_PACKAGES += $(VM_PACKAGES)

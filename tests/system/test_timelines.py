@@ -61,7 +61,8 @@ def test_a_killed_worker_and_a_killed_controller_cost_no_job_and_one_machine(
 ) -> None:
     timeline = HERE / "worker_and_controller.yaml"
     unasked = epu("exercise", timeline, "--run", RUN)
-    assert unasked.returncode == 130, "nothing is broken before somebody said yes"
+    assert unasked.returncode == 2, "nothing is broken before somebody said yes"
+    assert "--yes" in unasked.stderr
     picture = tmp_path / "storm.csv"
     found = judged(epu("exercise", timeline, "--run", RUN, "--yes", "--json", "--graph", picture))
     assert (found["held"], found["sent"]) == (True, 16)

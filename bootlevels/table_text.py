@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _GAP = 2
 #: A last column with less room, in characters, goes on lines of its own.
@@ -65,6 +65,8 @@ def lines_for(
             cells.append(Piece(sentence.pop(0), row[-1], is_head=head))
         elif row[-1] in ("", "-"):
             sentence = []
+        if beneath and cells:
+            cells[-1] = replace(cells[-1], text=cells[-1].text.rstrip())
         lines.append(cells)
         lines += [[Piece(" " * start + text, row[-1], is_head=head)] for text in sentence]
     return lines

@@ -19,7 +19,7 @@ from mgmt.pool_words import by_hand, count_of, price_of, reason_of
 from mgmt.rollouts.cli import rollout_command, rollout_line
 
 _POOL = click.argument("pool_name", metavar="POOL")
-#: A system that has said nothing after so many seconds is not waited for, s.
+#: A broker that can't be reached for so long from the beginning on is not waited for, s.
 _FIRST_ANSWER = 7.0
 _STATES = ("STABLE", "PENDING", "HELD", "FAILED")
 
@@ -218,14 +218,14 @@ def wait(invocation: Invocation, pool_name: str, state: str, timeout: float) -> 
     """Wait until a pool is in a state; exit 1 when it is not in time.
 
     STABLE and PENDING count when they were decided after the wait began, so that a change
-    made just before is never missed. A system that never answers is exit 5 within seconds;
-    one that answered before is waited for when its broker or coordinator is restarted.
+    made just before is never missed. A broker that never answers is exit 5 within seconds;
+    later outages, and those of the coordinator, are waited out.
 
     \b
     Example:
       epu wait epu-sleeper --state STABLE --timeout 60
     """
-    from agent.rpc_client import CallFailed
+    from agent.rpc_client import BrokerUnreachable, CallFailed
     from mgmt.answers import ask
 
     began = time.monotonic()
@@ -241,9 +241,10 @@ def wait(invocation: Invocation, pool_name: str, state: str, timeout: float) -> 
             except CallFailed as problem:
                 # A restart of the broker or of a component is waited out like all else.
                 now = time.monotonic()
-                if now >= deadline or (not answered and now >= began + _FIRST_ANSWER):
+                dead = isinstance(problem, BrokerUnreachable) and not answered
+                if now >= deadline or (dead and now >= began + _FIRST_ANSWER):
                     raise
-                if answered and str(problem) != said:
+                if not dead and str(problem) != said:
                     said = str(problem)
                     invocation.output.note(f"{said}; waiting for it")
             else:

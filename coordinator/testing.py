@@ -44,16 +44,18 @@ def eventually(
 ) -> Any:
     """The first true value of ``condition()``. AssertionError after ``timeout`` seconds.
 
-    A test waits with this for another process; it never sleeps for a fixed time.
+    A test waits with this for another process; it never sleeps for a fixed time. ``pause``:
+    seconds between two looks, more where a look takes long: others have the processors, too.
     """
     deadline = time.monotonic() + timeout
     while True:
+        began = time.monotonic()
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout:g} s: {what or condition}")
-        time.sleep(pause)
+        time.sleep(max(pause, min(2 * (time.monotonic() - began), 0.3)))
 
 
 def make_request(launch_id: str = "launch-1", **changes: Any) -> LaunchRequest:

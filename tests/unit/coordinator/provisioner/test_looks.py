@@ -49,6 +49,21 @@ def test_a_lost_machine_that_the_cloud_still_lists_is_looked_at_again_soon(
     assert world.view("l1-0").reason.startswith("vanished")
 
 
+def test_who_is_found_gone_is_asked_for_once_more_and_no_listing_of_all_follows(
+    make_world: Callable[..., Any],
+) -> None:
+    """Of a thousand machines it takes long, and the launch of the successor waited for it."""
+    world = make_world(lag=0.0)
+    world.running(2)
+    just_listed(world)
+    before = listings(world)
+    lose(world, "l1-0", heard=("l1-1",))
+    world.pass_time(0.5, step=0.1)
+    assert world.states() == {"l1-0": "TERMINATED", "l1-1": "RUNNING"}
+    assert world.clouds["cloud"].calls.count("terminate") == 1
+    assert listings(world) - before == 1
+
+
 def test_a_machine_that_stays_listed_is_looked_at_a_few_times_and_left_alone(world: Any) -> None:
     world.running(1)
     world.pass_time(60)

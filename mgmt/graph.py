@@ -35,6 +35,8 @@ _STYLES = {
 }  # fmt: skip
 #: Of the width: marks nearer to each other than this have one label.
 _NEAR = 0.02
+#: Lines that a panel's legend has room for.
+_NAMED = 12
 #: Characters of a mark's label that fit into a panel, one below the other.
 _LABEL = 32
 _DAY = 86_400.0
@@ -243,8 +245,14 @@ def _draw(axis: Axes, panel: Panel, began: float | None) -> None:
     axis.set_ylim(bottom=min([0.0, *values]))
     axis.grid(alpha=0.3)
     axis.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    if panel.series:
-        axis.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    named = axis.get_lines()[:_NAMED]
+    words = [str(line.get_label()) for line in named]
+    if more := len(panel.series) - len(named):
+        named = [*named, *axis.plot([], [], linestyle="none")]
+        words.append(f"… and {more} more lines")
+    if named:
+        axis.legend(named, words, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0),
+                    frameon=False)  # fmt: skip
 
 
 def _moment(at: float, began: float | None) -> float:

@@ -28,6 +28,13 @@ def test_a_picture_has_every_panel_and_every_line_by_name() -> None:
     assert {"nodes", "queue, messages", "running", "ready", "pool sleeper"} <= words
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_hundred_lines_leave_room_for_the_picture_and_say_how_many_are_not_named() -> None:
+    lines = [Series(f"pool-{n} running", [(BEGAN, 1), (BEGAN + 60, n)]) for n in range(100)]
+    words = words_of(graph([Panel("nodes", lines)], "svg"))
+    assert {"pool-0 running", "… and 88 more lines"} <= words
+
+
 def test_times_of_day_are_whole_and_say_their_zone() -> None:
     short = [Panel("nodes", [Series("running", [(BEGAN, 1), (BEGAN + 40, 3)])])]
     words = words_of(graph(short, "svg"))

@@ -27,7 +27,7 @@ from bootlevels.transports.local import LocalTransport
 from bootlevels.transports.program import CutShort, Limit, Transport
 from coordinator.clouds.agent_settings import CLOUD_INIT
 from coordinator.clouds.base import CloudDriver
-from coordinator.errors import ConfigProblem
+from coordinator.errors import ConfigProblem, EpuError
 from userdata_templates.render import TemplateProblem, render
 
 if TYPE_CHECKING:
@@ -84,6 +84,16 @@ class Places:
         except (MachineTrouble, ConfigProblem) as trouble:
             return Look(ok=False, detail=str(trouble), unreachable=True)
         return Look(ok=not problem, detail=problem or "no check; its machine runs")
+
+    def console(self, service: ServiceSpec) -> str | None:
+        """The last lines that the machine under ``service`` printed; None where none can be had."""
+        machine = self._machine(service) if self.is_launched(service) else None
+        if machine is None or not machine.cloud_id:
+            return None
+        try:
+            return self._driver(machine.cloud).console_output(machine.cloud_id)
+        except EpuError:
+            return None
 
     def end(self, service: ServiceSpec, stop: Event) -> None:
         """End every machine that was launched for ``service`` and is not known to be gone."""

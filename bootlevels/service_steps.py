@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from threading import Event
 from typing import Any
 
 from bootlevels.attributes import Attributes, MalformedReference, Unresolved, masked
 from bootlevels.checks import LOOK_LIMIT, Look, look_at, wait_until_ready
+from bootlevels.first_boot import FirstBoot
 from bootlevels.machine_record import MachineRecord
 from bootlevels.places import Places
 from bootlevels.plan import CheckKind, PoolCheck, Program, ReadyCheck, ServiceKind, ServiceSpec
@@ -88,8 +89,11 @@ class ServiceSteps:
             last = self.places.look(service)
             found = self._verified(last, stop, "its machine does not run")
         for check in service.ready:
+            boot = FirstBoot(partial(self.places.console, service))
             last = wait_until_ready(
-                lambda limit, check=check: self._look(service, check, limit, stop, on_started),  # type: ignore[misc]
+                lambda limit, check=check, boot=boot: boot.explained(  # type: ignore[misc]
+                    self._look(service, check, limit, stop, on_started)
+                ),
                 interval=check.interval,
                 timeout=check.timeout,
                 stop=stop,

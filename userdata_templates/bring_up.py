@@ -69,7 +69,7 @@ def lock() -> int | None:
 def add_package(name: str) -> None:
     """Install a Debian package without letting it start a service of its own."""
     if not shutil.which("apt-get"):
-        raise SystemExit(f"epu: {name} is missing, and there is no apt-get: put it into the image")
+        raise SystemExit(f"{name} is missing, and there is no apt-get: put it into the image")
     say(f"installing the Debian package {name}")
     policy, text = Path("/usr/sbin/policy-rc.d"), "#!/bin/sh\n# epu: for a moment\nexit 101\n"
     ours = not policy.exists() or policy.read_text() == text  # left by one of us that was killed
@@ -95,7 +95,7 @@ def fetch(url: str, tries: int = 8) -> bytes:
                 return bytes(answer.read())
         except (OSError, HTTPException) as problem:
             if not left or 400 <= getattr(problem, "code", 500) < 500:
-                raise SystemExit(f"epu: {url} can't be fetched: {problem}") from None
+                raise SystemExit(f"{url} can't be fetched: {problem}") from None
         time.sleep(2 * (tries - left))
     raise AssertionError
 
@@ -110,12 +110,12 @@ def copy_wheels(wheelhouse: str, digest: str, place: Path) -> None:
 
     manifest = read("manifest.json")
     if digest and hashlib.sha256(manifest).hexdigest() != digest:
-        raise SystemExit(f"epu: the manifest.json of {wheelhouse} is not the one that is meant")
+        raise SystemExit(f"the manifest.json of {wheelhouse} is not the one that is meant")
     place.mkdir()
     for name, about in json.loads(manifest)["wheels"].items():
         wheel = read(name)
         if hashlib.sha256(wheel).hexdigest() != about["sha256"]:
-            raise SystemExit(f"epu: {name} of {wheelhouse} is not what its manifest says")
+            raise SystemExit(f"{name} of {wheelhouse} is not what its manifest says")
         (place / Path(name).name).write_bytes(wheel)
 
 
@@ -165,7 +165,7 @@ def prepare(told: dict[str, Any]) -> None:
     if told["install"]:
         install(told["install"])
     elif not os.access(told["python"], os.X_OK):
-        raise SystemExit(f"epu: this image has no {told['python']}: bake epu in, or install it")
+        raise SystemExit(f"this image has no {told['python']}: bake epu in, or install it")
 
 
 def run(told: dict[str, Any]) -> None:
@@ -212,7 +212,7 @@ def start(told: dict[str, Any]) -> None:
                 return
         time.sleep(0.1)
     tail = LOG.read_text(errors="replace")[-2000:] if LOG.exists() else ""
-    raise SystemExit(f"epu: supervisord did not start within 120 s\n{tail}")
+    raise SystemExit(f"supervisord did not start within 120 s\n{tail}")
 
 
 if __name__ == "__main__":
@@ -220,5 +220,9 @@ if __name__ == "__main__":
     wanted = json.loads(Path("/etc/epu/machine.json").read_text(encoding="utf-8"))
     try:
         (run if "run" in sys.argv else start)(wanted)
+    except SystemExit as end:
+        if isinstance(end.code, str):  # one beginning for every end that is none
+            end.code = f"epu: this machine could not be brought up: {end.code}"
+        raise
     except Exception as trouble:
-        sys.exit(f"epu: could not be brought up: {type(trouble).__name__}: {trouble}")
+        sys.exit(f"epu: this machine could not be brought up: {type(trouble).__name__}: {trouble}")

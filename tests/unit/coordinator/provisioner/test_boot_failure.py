@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from coordinator.provisioner.boot_failure import (
     explain_boot_failure,
     without_secrets,
 )
+from userdata_templates import bring_up
 
 TIMED_OUT = "not ready within boot_timeout (60 s)"
 
@@ -309,3 +312,8 @@ def test_no_text_whatever_makes_it_fail(
     )
     found = explain_boot_failure(evidence)
     assert isinstance(found.cause, Cause) and found.sentence.startswith(TIMED_OUT)
+
+
+def test_what_is_looked_for_is_what_the_script_on_machines_says() -> None:
+    script = Path(bring_up.__file__).read_text(encoding="utf-8")
+    assert 'f"epu: this machine could not be brought up: ' in script

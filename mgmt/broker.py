@@ -19,7 +19,7 @@ from agent.messages import BrokerAccess
 from coordinator.errors import ConfigProblem
 from mgmt.broker_address import find_authority
 from mgmt.broker_existing import adopt
-from mgmt.broker_files import LOOPBACK, BrokerFiles
+from mgmt.broker_files import BrokerFiles
 from mgmt.broker_problems import BrokerUnavailable, file_problems
 from mgmt.broker_processes import (
     StoppedProcess,
@@ -82,7 +82,7 @@ def start_broker(
     vhost: str = "epu",
     timeout: float = 60.0,
     say: Callable[[str], None] = _silent,
-    host: str = LOOPBACK,
+    host: str | None = None,
     insecure: bool = False,
 ) -> BrokerAccess:
     """Start the private node of ``directory``, or find that it runs already.
@@ -91,14 +91,15 @@ def start_broker(
     on running when the caller ends. ``say`` is told what was done, one sentence.
     ``accounts.json`` appears with the first successful start. ``timeout`` is in seconds.
     ``host``: the IPv4 address of this machine on which it is to listen, ``auto`` for the one
-    that others see; it stays the same over restarts. Beyond loopback everything goes by TLS,
+    that others see, None for where it listened before, else 127.0.0.1; it stays the same over
+    restarts. Beyond loopback everything goes by TLS,
     with a certificate of the run's own authority, unless ``insecure``. Raises
     BrokerUnavailable, ConfigProblem (a virtual host or address that can't be).
     """
     deadline = time.monotonic() + timeout
     if not _VHOST.fullmatch(vhost):
         raise ConfigProblem(f"{vhost!r} can't name a virtual host: letters, digits and ._- only")
-    if host != ANY_OWN and not is_own_address(host):
+    if host not in (None, ANY_OWN) and not is_own_address(host or ""):
         raise ConfigProblem(
             f"no broker can listen on {host!r} (give an IPv4 address of this machine, or {ANY_OWN})"
         )
@@ -112,7 +113,7 @@ def start_broker(
 def run_broker(
     directory: Path,
     vhost: str,
-    host: str,
+    host: str | None,
     say: Callable[[str], None] = _silent,
     insecure: bool = False,
 ) -> int:

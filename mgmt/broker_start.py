@@ -50,7 +50,7 @@ class NodeStart:
 
     files: BrokerFiles
     vhost: str
-    host: str
+    host: str | None
     deadline: float
     timeout: float
     say: Callable[[str], None]
@@ -75,7 +75,7 @@ class NodeStart:
                 f"the broker in {directory} serves the virtual host {identity.vhost!r},"
                 f" not {self.vhost!r} (use one directory for each run)"
             )
-        if self.host not in (identity.host, ANY_OWN):
+        if self.host not in (identity.host, ANY_OWN, None):
             raise ConfigProblem(
                 f"the broker in {directory} listens on {identity.host}, not on {self.host}"
                 " (agents and coordinators know it by its address: use another directory)"
@@ -110,7 +110,7 @@ class NodeStart:
                 end_node(leftover.mark, _CLEAN_UP)
             if self.files.data.exists():
                 shutil.rmtree(self.files.data)
-            host = own_address(self.host)
+            host = own_address(self.host or LOOPBACK)
             tls = not self.insecure and not IPv4Address(host).is_loopback
             identity = leftover = _new_identity(self.vhost, host, tls)
             if tls:

@@ -46,9 +46,10 @@ _broker_directory = click.option(
 @click.option("--management-url", envvar="EPU_BROKER_MANAGEMENT_URL", metavar="URL",
               help="The HTTP API of that broker (default: port 15672 of its host, 15671 with "
               "TLS).")  # fmt: skip
-@click.option("--listen", "host", default="127.0.0.1", show_default=True, metavar="ADDRESS",
+@click.option("--listen", "host", metavar="ADDRESS",
               help="Where a private node listens: an IPv4 address of this machine, or auto for "
-              "the one that others see. Beyond loopback it takes TLS only.")  # fmt: skip
+              "the one that others see (default: 127.0.0.1, or as before). Beyond loopback it "
+              "takes TLS only.")  # fmt: skip
 @click.option("--insecure", is_flag=True,
               help="A private node: no TLS, wherever it listens. Whoever reads the network then "
               "has the run.")  # fmt: skip
@@ -61,7 +62,7 @@ def broker_start(
     vhost: str | None,
     url: str | None,
     management_url: str | None,
-    host: str,
+    host: str | None,
     insecure: bool,
     foreground: bool,
 ) -> int:

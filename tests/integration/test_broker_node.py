@@ -331,7 +331,8 @@ def test_a_node_listens_where_it_is_told_and_stays_in_the_foreground_until_it_is
         assert addresses == {"127.0.0.1", "127.0.0.2"}, "distribution stays on loopback"
         _connect(access).close()
         with pytest.raises(ConfigProblem, match=r"listens on 127\.0\.0\.2, not on 127\.0\.0\.1"):
-            start_broker(directory)
+            start_broker(directory, host="127.0.0.1")
+        assert start_broker(directory) == access
         process.terminate()
         assert process.wait(timeout=60) == 0
         assert _processes(directory) == ()

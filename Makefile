@@ -22,7 +22,7 @@ install: $(READY) system ## set up the virtual environment and the Debian packag
 demo: install ## boot the sleeper, kill a node, grow and shrink, tear down with a receipt (2 min)
 	@$(BIN)/python -m mgmt.cli demo
 
-test: install ## run all tests that a machine without a cloud can run (about 13 min on two cores)
+test: install ## run all tests that a machine without a cloud can run (about 12 min on two cores)
 	@$(BIN)/python -m pytest --numprocesses $(PARALLEL) --dist loadfile
 
 check: $(READY) ## formatting, lint, types, house rules and packaging (under 60 s)

@@ -98,7 +98,7 @@ def epu(home: Path, *words: str, code: int = 0, **environment: str) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=1800,
+        timeout=3600,
     )
     assert done.returncode == code, f"epu {words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -173,20 +173,26 @@ def test_base_machines_are_those_of_ec2(place: Path, own_network: str, figure: F
         ends(place, base, ec2)
 
 
-@pytest.mark.vm
-@pytest.mark.timeout(3600)
-def test_base_machines_are_virtual_machines(
-    place: Path, own_network: str, tmp_path_factory: pytest.TempPathFactory, figure: Figure
-) -> None:
+@pytest.fixture(scope="module")
+def base_image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of an image with EPU, sshd and RabbitMQ; made before the network is the test's."""
     if sys.version_info[:2] != (3, 11):
         pytest.skip(f"wheels of Python {sys.version_info[:2]} do not fit the image's 3.11")
     wheels = tmp_path_factory.mktemp("wheels")
     build_wheelhouse(wheels, lambda _: None)
     packages = ["--package", "openssh-server", "--package", "rabbitmq-server"]
-    epu(place, "image", "build", "test-base", "--with-agent", str(wheels), *packages)
+    epu(wheels, "image", "build", "test-base", "--with-agent", str(wheels), *packages)
+    return "test-base"
+
+
+@pytest.mark.vm
+@pytest.mark.timeout(7200)
+def test_base_machines_are_virtual_machines(
+    base_image: str, place: Path, own_network: str, figure: Figure
+) -> None:
     with ec2_of(place, own_network) as ec2:
         cloud = cloud_of_workers(ec2, agent="configure")
-        base = booted(place, "qemu,burned", cloud, {"image": "test-base"}, figure)
+        base = booted(place, "qemu,burned", cloud, {"image": base_image}, figure)
         live_through(place, base, ec2)
         ends(place, base, ec2)
     assert not list((base.run.directory / "clouds" / "boxes").glob("*/disk.qcow2"))

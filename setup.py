@@ -33,6 +33,17 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     python_requires=">=3.11,<3.14",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: System Administrators",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: System :: Clustering",
+        "Topic :: System :: Systems Administration",
+    ],
     # The five directories are real top-level packages; tests are never shipped.
     packages=PACKAGES,
     cmdclass={"build_py": BuildWithConstraints},

@@ -43,6 +43,10 @@ class FirstBoot:
         self._asked = time.monotonic()
         self._failure: tuple[str, tuple[str, ...]] | None = None
 
+    def explained_by(self, look: Callable[[float], Look], limit: float) -> Look:
+        """One look of at most ``limit`` seconds, explained."""
+        return self.explained(look(limit))
+
     def explained(self, look: Look) -> Look:
         """``look``, or why waiting for better is useless."""
         if look.ok:

@@ -90,10 +90,9 @@ class ServiceSteps:
             found = self._verified(last, stop, "its machine does not run")
         for check in service.ready:
             boot = FirstBoot(partial(self.places.console, service))
+            look = partial(self._look, service, check, stop=stop, on_started=on_started)
             last = wait_until_ready(
-                lambda limit, check=check, boot=boot: boot.explained(  # type: ignore[misc]
-                    self._look(service, check, limit, stop, on_started)
-                ),
+                partial(boot.explained_by, look),
                 interval=check.interval,
                 timeout=check.timeout,
                 stop=stop,

@@ -67,7 +67,10 @@ def test_agents_of_machines_that_their_cloud_denies_are_told_to_stop_and_end(
         cloud.deny(first)
         system.wait(lambda: first not in pool.records(), "both witnesses call it gone")
         continue_machine(cloud.root, first)
-        ended = lambda node: not machine_processes(cloud.root, node)  # noqa: E731
+
+        def ended(node: str) -> bool:
+            return not machine_processes(cloud.root, node)
+
         system.wait(lambda: ended(first), "its agent ends everything on it", 90)
         assert told(system, first)
         assert second in pool.wait_whole(2) and pool.launched() == 3
